@@ -1,0 +1,258 @@
+"""Every default, range and help text: frozen dataclasses read from YAML and from the command line.
+
+Library functions take plain arguments; only the command line unpacks these into them.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from burnish.errors import InputError, unknown
+
+__all__ = [
+    "AttackConfig",
+    "ConsistencyConfig",
+    "DataConfig",
+    "Experiment",
+    "GrowthConfig",
+    "JointConfig",
+    "JudgeConfig",
+    "TeacherConfig",
+    "TrainingConfig",
+    "load_experiment",
+]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training: length, optimiser, averaging, saving."""
+
+    num_steps: int = 10_000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Images per step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from 0."""
+    decay: Literal["cosine", "step"] = "cosine"
+    """Cosine to 0 over the whole length, or times 0.1 at each milestone."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which the learning rate drops, with decay: step."""
+    gradient_clip: float = 1.0
+    """Largest global norm of the gradient."""
+    ema_decay: float = 0.999
+    """Weight of the old average in one update of the averaged weights."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    """Precision inside the network; weights and optimiser stay float32."""
+    channels_last: bool = False
+    """Store weights channels-last, faster for plain convolution networks."""
+    flip: bool = False
+    """Mirror images at random."""
+    seed: int = 0
+    """Of weights, order and noise."""
+    log_every: int = 50
+    """Steps between lines of log.jsonl."""
+    validate_every: int = 500
+    """Steps between validations."""
+    save_every: int = 500
+    """Steps between saved states."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Real images."""
+
+    source: str = "digits"
+    """A name (digits, fashion_mnist, cifar10) or the path of an npz, parquet or image folder."""
+    train: str = "0-49999"
+    """Rows that networks are trained on."""
+    validation: str = "50000-59999"
+    """Rows that settings are chosen on."""
+    test: str = ""
+    """Another source, or rows of this one, that numbers are reported against."""
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A classifier of real images whose features measure distances."""
+
+    network: dict[str, Any] = field(default_factory=lambda: {"name": "judge"})
+    """Network name and arguments."""
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """A small diffusion model, to distil from or to start from."""
+
+    training: TrainingConfig = TrainingConfig()
+    sigma_mean: float = -1.2
+    """Mean of ln(sigma) in training."""
+    sigma_std: float = 1.2
+    """Standard deviation of ln(sigma) in training."""
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """A class-conditional consistency model."""
+
+    method: Literal["training", "distillation"] = "distillation"
+    """Consistency training (from data) or distillation (from the teacher)."""
+    unet: dict[str, Any] = field(default_factory=dict)
+    """Arguments of generators.build_unet: widths, layers_per_block, attention, dropout."""
+    from_teacher: bool = True
+    """Begin with the teacher's weights."""
+    teacher: TeacherConfig = TeacherConfig()
+    training: TrainingConfig = TrainingConfig()
+    sigma_mean: float = -0.8
+    """Mean of ln(t) in training."""
+    sigma_std: float = 1.8
+    """Standard deviation of ln(t) in training."""
+    num_stages: int = 6
+    """How many times the gap between the two noise levels halves."""
+    sigma_max: float = 80.0
+    """Noise level at which sampling begins."""
+    sigma_data: float = 0.5
+    """Standard deviation of the data in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """A projected gradient attack with normalised steps."""
+
+    eps: float = 1.0
+    """Radius of the L2 ball in [0, 1] pixel units; .inf for none."""
+    step_size: float = 0.5
+    """Length of one step, same unit."""
+    num_steps: int = 2
+    """Steps, at the start of training where they grow."""
+    random_start: bool = True
+    """Begin at a random point of the ball."""
+
+
+@dataclass(frozen=True)
+class GrowthConfig:
+    """How the attack on generated images gets more steps as training goes on."""
+
+    by: Literal["clock", "auc", "never"] = "auc"
+    """One more step every so many iterations, whenever the model tells real from fake, or never."""
+    every: int = 1000
+    """Iterations per additional step, by clock; least number between two, by AUC."""
+    threshold: float = 0.8
+    """Running AUC at which one step is added."""
+    max_steps: int = 40
+    """No more steps than this."""
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """The joint classifier-discriminator."""
+
+    network: dict[str, Any] = field(default_factory=lambda: {"name": "resnet"})
+    """Network name and arguments."""
+    start_from: str = ""
+    """A model file whose weights training starts from; empty for random ones."""
+    fakes: str = ""
+    """File of generated images; empty to sample the experiment's consistency model."""
+    num_fakes: int = 20_000
+    """How many to sample, from seed fake_seed on."""
+    fake_seed: int = 1_000_000
+    """First seed of the fakes, far from any that is reported on."""
+    training: TrainingConfig = TrainingConfig()
+    energy: Literal["logit", "logsumexp"] = "logit"
+    """What the discriminator reads: the logit of the own class, or logsumexp of all."""
+    batch_norm: Literal["live", "frozen"] = "live"
+    """Batch norm with the batch's statistics in the loss, or with the running ones."""
+    real_attack: AttackConfig = AttackConfig()
+    fake_attack: AttackConfig = AttackConfig(math.inf, 0.1, 5, False)
+    growth: GrowthConfig = GrowthConfig()
+    early_stop: bool = True
+    """Freeze an attacked fake once it looks more real than the attacked real image beside it."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each term: bce_real, bce_fake, ce_real, ce_fake; 1 where not given."""
+    refine: dict[str, Any] = field(default_factory=dict)
+    """Settings of refinement that suit this guide; kept in its card as the default of refine."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One data set and everything trained on it."""
+
+    name: str = ""
+    """Name of the run folder."""
+    data: DataConfig = DataConfig()
+    judges: dict[str, JudgeConfig] = field(default_factory=dict)
+    """One entry per judge."""
+    consistency: ConsistencyConfig = ConsistencyConfig()
+    joint: JointConfig = JointConfig()
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment from YAML.
+
+    Raises:
+        InputError: The file is missing or is not YAML, or a key is unknown or of the wrong type;
+            the message says where and suggests the nearest key.
+    """
+    if not path.is_file():
+        raise InputError(f"no experiment at {path}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    experiment = read(Experiment, values, str(path))
+    if not experiment.name:
+        experiment = dataclasses.replace(experiment, name=path.stem)
+    return experiment
+
+
+def read(kind: Any, value: Any, where: str) -> Any:
+    """Turn plain YAML values into ``kind``: a dataclass, a container or a scalar type.
+
+    Raises:
+        InputError: A key is unknown or a value has another type; ``where`` leads to it.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: expected keys and values, not {value!r}")
+        hints = typing.get_type_hints(kind)
+        for key in value:
+            if key not in hints:
+                raise InputError(f"{where}: {unknown('key', str(key), hints)}")
+        return kind(**{k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()})  # pyright: ignore[reportCallIssue]
+    if origin is dict and isinstance(value, dict):
+        return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(read(arguments[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        for option in arguments:
+            if option is type(None) and value is None:
+                return None
+            if option is not type(None):
+                return read(option, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if (
+        isinstance(kind, type)
+        and isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
+    ):
+        return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise InputError(f"{where}: expected {expected}, not {value!r}")

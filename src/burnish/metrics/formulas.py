@@ -1,0 +1,198 @@
+"""Pure functions of features, in float64 numpy: no network, no SciPy, no images.
+
+Features are ``[N, D]``, one row per image, of any float type. They are widened to float64 here, a
+block at a time, because moments and distances lose what they measure in float32.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from burnish.errors import InputError
+from burnish.metrics.moments import Array, Moments, MomentSum
+
+__all__ = [
+    "MomentSum",
+    "Moments",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "precision_recall",
+]
+
+# Rows of a block of distances: 8 MB of them, and 17 MB of features on each side at D = 2048.
+BLOCK = 1024
+
+
+def frechet_distance(*, generated: Moments, reference: Moments) -> float:
+    r"""Return the Frechet distance of two Gaussians (FID; Heusel et al. 2017, eq. 6), >= 0.
+
+    .. math:: |\mu_1 - \mu_2|^2 + tr(S_1 + S_2 - 2 (S_1^{1/2} S_2 S_1^{1/2})^{1/2})
+
+    The last trace is the sum of the singular values of :math:`S_1^{1/2} S_2^{1/2}`. Taken so, it
+    never draws the root of a rounding error, and holds for singular covariances (N < D) as well.
+
+    Raises:
+        InputError: The two sides have different D.
+    """
+    if (sizes := generated.sigma.shape) != reference.sigma.shape:
+        raise InputError(f"generated {sizes} and reference {reference.sigma.shape} differ in D")
+    roots = _square_root(generated.sigma) @ _square_root(reference.sigma)
+    shift = generated.mu - reference.mu
+    traces = np.trace(generated.sigma) + np.trace(reference.sigma)
+    cross = np.linalg.svd(roots, compute_uv=False).sum()
+    return max(float(shift @ shift + traces - 2 * cross), 0.0)
+
+
+def _square_root(sigma: Array) -> Array:
+    values, vectors = np.linalg.eigh((sigma + sigma.T) / 2)
+    # Eigenvalues below the precision of the largest are noise of either sign around zero.
+    noise = np.finfo(np.float64).eps * len(values) * abs(values[-1])
+    return (vectors * np.sqrt(np.where(values > noise, values, 0))) @ vectors.T
+
+
+def kernel_distance(
+    *,
+    generated: Array,
+    reference: Array,
+    subset_size: int = 1000,
+    num_subsets: int = 100,
+    seed: int = 0,
+) -> float:
+    r"""Return the kernel distance (KID; Binkowski et al. 2018, section 4).
+
+    The unbiased :math:`MMD^2` with the kernel :math:`(x \cdot y / D + 1)^3`; its mean is 0 for
+    equal distributions at any N, so single values may be slightly negative. Where a side has more
+    than ``subset_size`` rows it is the mean over ``num_subsets`` pairs of random subsets, as
+    published; where neither has, one pass over all rows, and the other arguments do not matter.
+
+    Args:
+        generated: ``[N, D]``.
+        reference: ``[M, D]``.
+        subset_size: Rows of a subset, at most N and M are taken.
+        num_subsets: How many pairs of subsets.
+        seed: Chooses the subsets.
+
+    Raises:
+        InputError: A side has fewer than two rows, or D differs.
+    """
+    _check(generated, reference, at_least=2)
+    if max(len(generated), len(reference)) <= subset_size:
+        return _mmd2(generated, reference)
+    rng, size = np.random.default_rng(seed), min(subset_size, len(generated), len(reference))
+    total = 0.0
+    for _ in range(num_subsets):
+        x = generated[rng.choice(len(generated), size, replace=False)]
+        total += _mmd2(x, reference[rng.choice(len(reference), size, replace=False)])
+    return total / num_subsets
+
+
+def _mmd2(x: Array, y: Array) -> float:
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    n, m = len(x), len(y)
+    k_xx, k_yy, k_xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within_x = (k_xx.sum() - k_xx.trace()) / (n * (n - 1))
+    within_y = (k_yy.sum() - k_yy.trace()) / (m * (m - 1))
+    return float(within_x + within_y - 2 * k_xy.mean())
+
+
+def inception_score(
+    probabilities: Array, num_splits: int = 10, seed: int = 0
+) -> tuple[float, float]:
+    r"""Return the Inception Score (Salimans et al. 2016, section 4), mean and std over splits.
+
+    :math:`\exp(E_x KL(p(y|x) \| p(y)))` of each split, between 1 and K. Rows are shuffled by
+    ``seed`` first: a file sorted by class would otherwise have splits of few classes, and a score
+    far too low. Another order of the rows changes the score only as another shuffle does.
+
+    Args:
+        probabilities: ``[N, K]``, rows that sum to 1.
+        num_splits: Number of nearly equal splits; 10 in the literature.
+        seed: Key of the shuffle.
+
+    Raises:
+        InputError: There are fewer rows than splits.
+    """
+    if not 1 <= num_splits <= len(probabilities):
+        raise InputError(f"cannot cut {len(probabilities)} images into {num_splits} splits")
+    order = np.random.default_rng(seed).permutation(len(probabilities))
+    scores = []
+    for rows in np.array_split(order, num_splits):
+        p = np.asarray(probabilities[rows], np.float64)
+        # The mean KL is a difference of entropies, free of the 0 * inf of p log(p / q).
+        scores.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p) / len(p)))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _entropy(p: Array) -> float:
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())
+
+
+def precision_recall(
+    *, generated: Array, reference: Array, num_neighbors: int = 3
+) -> dict[str, float]:
+    """Return ``precision``, ``recall``, ``density``, ``coverage`` from balls around features.
+
+    Precision is the share of generated images within the ball of any reference image, recall the
+    share of reference images within the ball of any generated one (Kynkaanniemi et al. 2019, eq. 1
+    and 2); both in [0, 1]. Density is the number of reference balls around a generated image, over
+    k; coverage the share of reference balls with a generated image inside (Naeem et al. 2020,
+    section 3.2). A ball reaches to the k-th neighbour of its own set, its border included.
+
+    Args:
+        generated: ``[N, D]``.
+        reference: ``[M, D]``.
+        num_neighbors: k; 3 in the literature.
+
+    Raises:
+        InputError: A side has not more than k rows, or the two have different D.
+    """
+    _check(generated, reference, at_least=num_neighbors + 1)
+    centre = reference.mean(axis=0, dtype=np.float64)
+    generated_radii = _radii(generated, centre, num_neighbors)
+    reference_radii = _radii(reference, centre, num_neighbors)
+    around = np.zeros(len(generated), int)
+    recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
+    for rows, columns, squares in _squared_distances(generated, reference, centre):
+        within = squares <= reference_radii[columns]
+        around[rows] += within.sum(axis=1)
+        covered[columns] |= within.any(axis=0)
+        recalled[columns] |= (squares <= generated_radii[rows, None]).any(axis=0)
+    return {
+        "precision": float((around > 0).mean()),
+        "recall": float(recalled.mean()),
+        "density": float(around.mean() / num_neighbors),
+        "coverage": float(covered.mean()),
+    }
+
+
+def _radii(x: Array, centre: Array, num_neighbors: int) -> Array:
+    """Return the squared distances to the k-th other row ``[N]``, widened by rounding errors."""
+    nearest = np.full((len(x), num_neighbors + 1), np.inf)  # one more: each row finds itself
+    for rows, _, squares in _squared_distances(x, x, centre):
+        candidates = np.concatenate([nearest[rows], squares], axis=1)
+        nearest[rows] = np.partition(candidates, num_neighbors, axis=1)[:, : num_neighbors + 1]
+    longest = max(
+        np.square(x[i : i + BLOCK] - centre).sum(1).max() for i in range(0, len(x), BLOCK)
+    )
+    return nearest.max(axis=1) + 1e-13 * longest
+
+
+def _squared_distances(x: Array, y: Array, centre: Array) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield blocks of ``|x_i - y_j|^2``; ``centre`` is subtracted so that little cancels."""
+    for i in range(0, len(x), BLOCK):
+        a = x[i : i + BLOCK].astype(np.float64) - centre
+        for j in range(0, len(y), BLOCK):
+            b = y[j : j + BLOCK].astype(np.float64) - centre
+            squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
+            yield slice(i, i + len(a)), slice(j, j + len(b)), np.maximum(squares, 0)
+
+
+def _check(generated: Array, reference: Array, at_least: int) -> None:
+    if generated.ndim != 2 or reference.ndim != 2 or generated.shape[1] != reference.shape[1]:
+        shapes = f"{generated.shape} and {reference.shape}"
+        raise InputError(f"generated and reference features must be [N, D], [M, D], not {shapes}")
+    if min(len(generated), len(reference)) < at_least:
+        counts = f"{len(generated)} generated and {len(reference)} reference"
+        raise InputError(f"at least {at_least} images on each side are needed, not {counts}")

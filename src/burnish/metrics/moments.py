@@ -1,0 +1,71 @@
+"""Mean and covariance of features, summed up in float64 over batches of any size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.errors import InputError
+
+__all__ = ["MomentSum", "Moments"]
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of features.
+
+    Args:
+        mu: ``[D]`` float64.
+        sigma: ``[D, D]`` float64, the covariance with N - 1.
+        count: N; None in files which do not say it.
+    """
+
+    mu: Array
+    sigma: Array
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mu.ndim != 1 or self.sigma.shape != (self.mu.size, self.mu.size):
+            raise InputError(
+                f"mu {self.mu.shape} and sigma {self.sigma.shape} are not [D], [D, D]"
+            )
+        if not (np.isfinite(self.mu).all() and np.isfinite(self.sigma).all()):
+            raise InputError("the feature statistics hold NaN or infinite values")
+
+
+class MomentSum:
+    """Moments of features that come in batches.
+
+    Each batch's own mean and scatter are merged into the total (Chan, Golub and LeVeque
+    1983), so no large squares are ever subtracted, and the size of the batches is immaterial.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mu: Array = np.zeros(1)
+        self._scatter: Array = np.zeros((1, 1))
+
+    def add(self, features: Array) -> None:
+        """Take in a batch ``[B, D]``; D is that of the first batch."""
+        x = np.asarray(features, dtype=np.float64)
+        if not len(x):
+            return
+        if not self.count:
+            self._mu, self._scatter = np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2)
+        mean, total = x.mean(axis=0), self.count + len(x)
+        shift, x = mean - self._mu, x - mean
+        self._scatter += x.T @ x + np.outer(shift, shift * (self.count * len(x) / total))
+        self._mu = self._mu + shift * (len(x) / total)
+        self.count = total
+
+    def moments(self) -> Moments:
+        """Return the moments of all batches.
+
+        Raises:
+            InputError: There were fewer than two rows, which have no covariance.
+        """
+        if self.count < 2:
+            raise InputError(f"a covariance needs at least 2 images, not {self.count}")
+        return Moments(self._mu.copy(), self._scatter / (self.count - 1), self.count)

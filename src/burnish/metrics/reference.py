@@ -1,0 +1,192 @@
+"""The real side of a metric: moments of all reference images, and the features of some."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.errors import InputError
+from burnish.metrics.features import FeatureExtractor
+from burnish.metrics.moments import Moments, MomentSum
+from burnish.samples import Samples, to_uint8
+
+__all__ = ["Reference", "extract", "make_reference"]
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What generated images are compared with.
+
+    Args:
+        moments: Of the features of all reference images.
+        features: ``[N, D]`` float32, of all or some of them; None in files of other tools.
+        num_images: How many images the moments are of; None if the file does not say it.
+        feature_extractor: Name of the extractor; None if the file does not say it.
+        extractor_sha256: Hash of its weights; None if the file does not say it.
+        source: Where the images came from, in words.
+    """
+
+    moments: Moments
+    features: Float32 | None
+    num_images: int | None
+    feature_extractor: str | None
+    extractor_sha256: str | None
+    source: str
+
+    def check(self, extractor: FeatureExtractor) -> None:
+        """Refuse an extractor other than the one this reference was made with.
+
+        Raises:
+            InputError: The hashes of the weights differ.
+        """
+        if self.extractor_sha256 not in (None, extractor.sha256):
+            made, given = f"{self.extractor_sha256}"[:12], extractor.sha256[:12]
+            raise InputError(
+                f"the reference {self.source!r} was made with {self.feature_extractor!r} "
+                f"({made}), not with {extractor.name!r} ({given}); make it again, or use that one"
+            )
+
+    def save(
+        self, path: str | Path, *, features_dtype: Literal["float16", "float32"] = "float32"
+    ) -> None:
+        """Write an ``.npz`` with ``mu``, ``sigma``, ``features`` and a JSON ``card``.
+
+        ``mu`` and ``sigma`` stand where pytorch-fid and EDM look for them. The file is written
+        aside and then renamed, so a half-written one is never taken for a reference.
+
+        Args:
+            path: The file, its name as given.
+            features_dtype: ``float16`` halves the file; features then have 3 digits.
+
+        Raises:
+            InputError: The features do not fit into float16.
+        """
+        card = {
+            "num_images": self.num_images,
+            "feature_extractor": self.feature_extractor,
+            "extractor_sha256": self.extractor_sha256,
+            "source": self.source,
+        }
+        members: dict[str, Any] = {"mu": self.moments.mu, "sigma": self.moments.sigma}
+        if self.features is not None:
+            with np.errstate(over="ignore"):  # the next lines say it better
+                members["features"] = self.features.astype(features_dtype)
+            if not np.isfinite(members["features"]).all():
+                raise InputError(f"the features do not fit into {features_dtype}; use float32")
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with aside.open("wb") as file:
+                np.savez(file, card=np.array(json.dumps(card)), **members)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, *, extractor: FeatureExtractor | None = None) -> Reference:
+        """Read a file of :meth:`save`, or any ``.npz`` with ``mu`` and ``sigma``.
+
+        Args:
+            path: The file. Of those by other tools (ADM, EDM, pytorch-fid), the moments are read.
+            extractor: If given, :meth:`check` it.
+
+        Raises:
+            InputError: The file is not there or not such a file, or the extractor is another one.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                mu, sigma = (file[name].astype(np.float64) for name in ("mu", "sigma"))
+                card = json.loads(str(file["card"])) if "card" in file else {}
+                features = file["features"].astype(np.float32) if "features" in file else None
+        except FileNotFoundError:
+            raise InputError(f"no such reference file: {path}") from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            message = f"{path} is not an .npz with the members mu and sigma ({error})"
+            raise InputError(message) from error
+        count = card.get("num_images")
+        found = cls(
+            moments=Moments(mu, sigma, count),
+            features=features,
+            num_images=count,
+            feature_extractor=card.get("feature_extractor"),
+            extractor_sha256=card.get("extractor_sha256"),
+            source=card.get("source", str(path)),
+        )
+        if extractor is not None:
+            found.check(extractor)
+        return found
+
+
+def extract(
+    samples: Iterable[Samples], extractor: FeatureExtractor
+) -> Iterator[tuple[Samples, Float32, Float32 | None]]:
+    """Yield each batch with its features and probabilities, of the images rounded to uint8.
+
+    Raises:
+        InputError: A feature is NaN or infinite.
+    """
+    for batch in samples:
+        if not len(batch):
+            continue
+        features, probabilities = extractor(to_uint8(batch.images))
+        if not bool(features.isfinite().all()):
+            raise InputError(f"{extractor.name!r} gave NaN or infinite features")
+        yield (
+            batch,
+            features.cpu().numpy(),
+            None if probabilities is None else probabilities.cpu().numpy(),
+        )
+
+
+def make_reference(
+    samples: Iterable[Samples],
+    extractor: FeatureExtractor,
+    *,
+    source: str,
+    num_images: int,
+    max_features: int = 10000,
+) -> Reference:
+    """Return the reference of some images: moments of all, features of up to ``max_features``.
+
+    Files are often sorted by class, and sometimes count the classes round and round. So the
+    images are cut into ``max_features`` equal stretches, and one is taken from each, at a place
+    drawn with a fixed key: neither order can hide a class.
+
+    Args:
+        samples: The images, in one pass.
+        extractor: What makes the features.
+        source: Where the images came from, in words.
+        num_images: How many there are.
+        max_features: How many features to keep at most.
+
+    Raises:
+        InputError: There are fewer than two images, or not ``num_images``, or a feature is NaN.
+    """
+    stretches = min(max_features, num_images)
+    edges = np.arange(stretches + 1) * num_images // max(stretches, 1)
+    places = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    total, kept = MomentSum(), []
+    for _, features, _ in extract(samples, extractor):
+        wanted = places[(places >= total.count) & (places < total.count + len(features))]
+        kept.append(features[wanted - total.count])
+        total.add(features)
+    if total.count != num_images:
+        raise InputError(f"{source} has {total.count} images where {num_images} were announced")
+    return Reference(
+        moments=total.moments(),
+        features=np.concatenate(kept),
+        num_images=num_images,
+        feature_extractor=extractor.name,
+        extractor_sha256=extractor.sha256,
+        source=source,
+    )

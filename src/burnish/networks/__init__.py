@@ -1,0 +1,39 @@
+"""Bare networks: modules which know neither noise nor attacks, with normalisation inside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from burnish.errors import InputError, unknown
+from burnish.networks.judge import Judge
+from burnish.networks.library import LibraryClassifier
+from burnish.networks.normalize import Normalize
+from burnish.networks.resnet import ResNet, WideResNet
+
+__all__ = ["NETWORKS", "Judge", "LibraryClassifier", "Normalize", "ResNet", "WideResNet", "build"]
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "resnet": ResNet,
+    "wide_resnet": WideResNet,
+    "judge": Judge,
+    "library": LibraryClassifier,
+}
+
+
+def build(arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network from its card entry, ``{"name": ..., **constructor arguments}``.
+
+    Raises:
+        InputError: The name is unknown or the arguments do not fit the network.
+    """
+    arguments = dict(arguments)
+    name = arguments.pop("name", None)
+    if name not in NETWORKS:
+        raise unknown("network", str(name), NETWORKS)
+    try:
+        return NETWORKS[name](**arguments)
+    except InputError:
+        raise  # it says already what is wrong
+    except (TypeError, ValueError) as error:
+        raise InputError(f"network {name!r}: {error}") from error

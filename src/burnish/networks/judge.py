@@ -1,0 +1,84 @@
+"""Judges: small classifiers of real images whose features measure distances when Inception cannot.
+
+They are plain feed-forward convolution networks, unlike the residual guides: a judge that resembles
+the guide would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from burnish.errors import unknown
+from burnish.networks.normalize import Normalize
+
+__all__ = ["Judge"]
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+
+
+class Judge(nn.Module):
+    """A convolution network with a feature layer and a linear head.
+
+    Args:
+        in_channels: 1 for grey, 3 for RGB.
+        num_classes: Number of logits, K.
+        widths: Channels of each stage; every stage but the last halves the resolution.
+        num_features: Size of the feature layer, D.
+        kernel_size: Odd size of the convolutions.
+        activation: ``relu``, ``gelu`` or ``tanh``.
+        pooling: ``max`` or ``avg``, how the resolution is halved.
+        dropout: Probability of dropping a feature in training.
+        mean: Channel means of the training data, [0, 1].
+        std: Channel standard deviations of the training data.
+
+    Raises:
+        InputError: There is no such activation or pooling.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        widths: Sequence[int] = (32, 64, 128),
+        num_features: int = 64,
+        kernel_size: int = 3,
+        activation: str = "relu",
+        pooling: str = "max",
+        dropout: float = 0.2,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+    ) -> None:
+        super().__init__()
+        for kind, name, choices in (
+            ("activation", activation, ACTIVATIONS),
+            ("pooling", pooling, POOLINGS),
+        ):
+            if name not in choices:
+                raise unknown(kind, name, choices)
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
+            padding = kernel_size // 2
+            layers += [nn.Conv2d(before, after, kernel_size, padding=padding, bias=False)]
+            layers += [nn.BatchNorm2d(after), ACTIVATIONS[activation]()]
+            if index < len(widths) - 1:
+                layers.append(POOLINGS[pooling](2))
+        self.normalize = Normalize(mean, std)
+        self.layers = nn.Sequential(*layers)
+        # A 2 x 2 grid, not one mean: a judge must see where things are, not only that they are.
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.embed = nn.Sequential(
+            nn.Linear(4 * widths[-1], num_features), ACTIVATIONS[activation]()
+        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return features ``[B, D]`` of images ``[B, C, H, W]`` in [0, 1]."""
+        return self.embed(self.pool(self.layers(self.normalize(images))))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of features ``[B, D]``."""
+        return self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(images))

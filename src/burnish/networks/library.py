@@ -1,0 +1,71 @@
+"""Classifiers of timm and torchvision by name, fed with [0, 1] pixels like our own."""
+
+import timm
+import torchvision
+from torch import Tensor, nn
+
+from burnish.errors import InputError, unknown
+from burnish.networks.normalize import Normalize
+
+__all__ = ["LibraryClassifier"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class LibraryClassifier(nn.Module):
+    """A classifier of another library with its normalisation moved inside.
+
+    Args:
+        source: ``timm/<name>`` or ``torchvision/<name>``, e.g. ``timm/resnet50``.
+        num_classes: Number of logits; None keeps the library's head.
+        pretrained: Fetch the library's weights (needs a network or a filled cache).
+        in_channels: 3; timm also takes 1.
+
+    Raises:
+        InputError: The name is unknown, the weights cannot be fetched, or the model cannot take
+            that many channels or classes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        num_classes: int | None = None,
+        pretrained: bool = False,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        library, _, name = source.partition("/")
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        try:
+            if library == "timm":
+                if not timm.is_model(name):
+                    raise unknown("timm model", name, timm.list_models())
+                options = {} if num_classes is None else {"num_classes": num_classes}
+                self.network = timm.create_model(
+                    name, pretrained=pretrained, in_chans=in_channels, **options
+                )
+                settings = self.network.pretrained_cfg
+                mean, std = settings.get("mean", mean), settings.get("std", std)
+            elif library == "torchvision":
+                names = torchvision.models.list_models(module=torchvision.models)
+                if name not in names:
+                    raise unknown("torchvision model", name, names)
+                if in_channels != 3:
+                    raise InputError(f"{source} takes RGB images; timm's models also take grey")
+                if pretrained and num_classes is not None:
+                    raise InputError(
+                        f"{source}: pretrained weights come with their own num_classes"
+                    )
+                options = {} if num_classes is None else {"num_classes": num_classes}
+                weights = "DEFAULT" if pretrained else None
+                self.network = torchvision.models.get_model(name, weights=weights, **options)
+            else:
+                raise unknown("library", library, ["timm", "torchvision"])
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"the weights of {source} cannot be fetched: {error}") from error
+        if in_channels == 1:
+            mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+        self.normalize = Normalize(mean, std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.normalize(images))

@@ -1,0 +1,28 @@
+"""The step from [0, 1] pixels to what a network was trained on, kept inside the network."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Normalize"]
+
+
+class Normalize(nn.Module):
+    """Map images to (images - mean) / std, channel by channel.
+
+    Args:
+        mean: One value per channel, in [0, 1] pixel units.
+        std: One value per channel, above 0, in the same units.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std

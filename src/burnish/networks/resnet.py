@@ -1,0 +1,151 @@
+"""Residual networks for small images (He et al. 2016, section 4.2; Zagoruyko & Komodakis 2016).
+
+Three stages of widths w, 2w, 4w at full, half and quarter resolution; global average pooling; one
+linear head. Input is [0, 1] pixels, the normalisation is inside. The activation is smooth (SiLU),
+because it is the *gradient* with respect to the image that a guide is used for.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from burnish.networks.normalize import Normalize
+
+__all__ = ["ResNet", "WideResNet"]
+
+
+class ResNet(nn.Module):
+    """A ResNet of post-activation blocks; depth is 6 * num_blocks + 2.
+
+    Args:
+        in_channels: 1 for grey, 3 for RGB.
+        num_classes: Number of logits, K.
+        width: Channels of the first stage.
+        num_blocks: Residual blocks per stage.
+        mean: Channel means of the training data, [0, 1].
+        std: Channel standard deviations of the training data.
+
+    Returns:
+        ``forward(images [B, C, H, W]) -> logits [B, K]``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        width: int = 64,
+        num_blocks: int = 3,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize(mean, std)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+        )
+        widths = [width, width, 2 * width, 4 * width]
+        self.stages = nn.Sequential(
+            *(
+                _Block(widths[stage if block == 0 else stage + 1], widths[stage + 1], stride)
+                for stage in range(3)
+                for block in range(num_blocks)
+                for stride in [2 if stage > 0 and block == 0 else 1]
+            )
+        )
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(4 * width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.pool(self.stages(self.stem(self.normalize(images)))))
+
+
+class _Block(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.activation = nn.SiLU()
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        residual = self.activation(self.norm1(self.conv1(hidden)))
+        return self.activation(self.norm2(self.conv2(residual)) + self.shortcut(hidden))
+
+
+class WideResNet(nn.Module):
+    """A pre-activation wide ResNet, WRN-depth-widen_factor.
+
+    Args:
+        in_channels: 1 for grey, 3 for RGB.
+        num_classes: Number of logits, K.
+        depth: 6 n + 4, e.g. 16, 28, 34.
+        widen_factor: Width multiple of the 16-channel base.
+        mean: Channel means of the training data, [0, 1].
+        std: Channel standard deviations of the training data.
+
+    Returns:
+        ``forward(images [B, C, H, W]) -> logits [B, K]``.
+
+    Raises:
+        ValueError: The depth is not 6 n + 4.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        depth: int = 28,
+        widen_factor: int = 10,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+    ) -> None:
+        super().__init__()
+        if depth % 6 != 4 or depth < 10:
+            raise ValueError(f"the depth of a wide ResNet is 6 n + 4, e.g. 28; not {depth}")
+        num_blocks = (depth - 4) // 6
+        widths = [16, *(16 * widen_factor * factor for factor in (1, 2, 4))]
+        self.normalize = Normalize(mean, std)
+        self.stem = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.stages = nn.Sequential(
+            *(
+                _PreBlock(widths[stage if block == 0 else stage + 1], widths[stage + 1], stride)
+                for stage in range(3)
+                for block in range(num_blocks)
+                for stride in [2 if stage > 0 and block == 0 else 1]
+            )
+        )
+        self.final = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.SiLU())
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.stages(self.stem(self.normalize(images)))
+        return self.head(self.pool(self.final(hidden)))
+
+
+class _PreBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.activation = nn.SiLU()
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        active = self.activation(self.norm1(hidden))
+        shortcut = hidden if self.shortcut is None else self.shortcut(active)
+        residual = self.conv1(active)
+        return self.conv2(self.activation(self.norm2(residual))) + shortcut

@@ -1,0 +1,73 @@
+"""Samples: a batch of images with their labels and ids, and the one border to uint8.
+
+Images are float32 in [0, 1] everywhere inside burnish. They become uint8 in files and feature
+extractors only, by rounding to the nearest level, so that all 256 levels survive a round trip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError
+
+__all__ = ["Samples", "from_uint8", "to_uint8"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A batch of images.
+
+    Args:
+        images: ``[B, C, H, W]`` float32 in [0, 1]; C is 1 (grey) or 3 (RGB).
+        labels: ``[B]`` int64, the class each image shows or is meant to show; None if unknown.
+        ids: ``[B]`` int64, what tells the images of one job apart: a seed, or a place in a file.
+
+    Raises:
+        InputError: Shapes do not agree, or the images are not finite numbers in [0, 1].
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    ids: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[1] not in (1, 3):
+            raise InputError(f"images must be [B, C, H, W] with C of 1 or 3, not {list(shape)}")
+        for name, values in (("labels", self.labels), ("ids", self.ids)):
+            if values is not None and tuple(values.shape) != shape[:1]:
+                raise InputError(f"{shape[0]} images but {name} of shape {list(values.shape)}")
+        if shape[0] and not bool(torch.isfinite(self.images).all()):
+            raise InputError("the images hold NaN or infinite values")
+        if shape[0] and (self.images.min() < 0 or self.images.max() > 1):
+            low, high = self.images.min().item(), self.images.max().item()
+            raise InputError(f"images must lie in [0, 1]; these span [{low:.3g}, {high:.3g}]")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: slice | Tensor) -> Samples:
+        labels = None if self.labels is None else self.labels[index]
+        return Samples(self.images[index], labels, self.ids[index])
+
+    def with_images(self, images: Tensor) -> Samples:
+        """Return these samples with other images, labels and ids unchanged."""
+        return replace(self, images=images)
+
+    def to(self, device: torch.device | str) -> Samples:
+        """Return these samples on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return Samples(self.images.to(device), labels, self.ids.to(device))
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Round images of [0, 1] to the nearest of 256 levels, uint8 of the same shape."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images_uint8: Tensor) -> Tensor:
+    """Return level / 255 as float32; :func:`to_uint8` gives back the very levels."""
+    return images_uint8.to(torch.float32) / 255

@@ -1,0 +1,66 @@
+"""One stream of random numbers per (seed, purpose), the same on every device.
+
+Image *i* is a function of its id and of the settings alone. So each image draws from a generator
+of its own, and each purpose (``"noise"``, ``"label"``, ``"sgld"``, ...) from another one: the
+refiner's noise never repeats the noise that the generator began with. Numbers are drawn on the CPU
+and then moved, so that a seed means the same image on every machine.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError
+
+__all__ = ["Streams", "parse_seeds", "stream"]
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Return the CPU generator of one (seed, purpose); equal arguments give equal streams."""
+    digest = hashlib.sha256(f"{purpose}:{int(seed)}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+class Streams:
+    """The streams of a batch of images, drawn from side by side.
+
+    Args:
+        ids: One integer per image, ``[B]``.
+        purpose: What the numbers are for.
+        seed: A seed of the whole job; another one gives every image another stream.
+    """
+
+    def __init__(self, ids: Iterable[int], purpose: str, seed: int = 0) -> None:
+        salted = f"{purpose}/{seed}" if seed else purpose
+        self._generators = [stream(int(i), salted) for i in ids]
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Draw standard normal numbers ``[B, *shape]``, float32 on the CPU."""
+        return torch.stack([torch.randn(*shape, generator=g) for g in self._generators])
+
+    def integers(self, high: int) -> Tensor:
+        """Draw one integer of ``0 .. high - 1`` per image, int64 ``[B]`` on the CPU."""
+        return torch.cat([torch.randint(high, (1,), generator=g) for g in self._generators])
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read a seed list such as ``"0-999"`` or ``"1,2,5-10"``, in the order given.
+
+    Raises:
+        InputError: The text is not such a list, a range runs backwards, or a seed occurs twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise InputError(f"cannot read the seeds {text!r}; write e.g. 0-999 or 1,2,5-10")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"the seed range {part.strip()!r} runs backwards")
+        seeds.extend(range(first, last + 1))
+    if len(set(seeds)) != len(seeds):
+        raise InputError(f"a seed occurs twice in {text!r}")
+    return seeds

@@ -1,0 +1,128 @@
+"""Real images by name or by path, in memory as uint8, which is how training wants them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError
+from burnish.samples import Samples, from_uint8, to_uint8
+from burnish.storage import open_samples
+
+__all__ = ["Dataset", "load_dataset", "parse_rows"]
+
+CACHE = Path.home() / ".cache" / "burnish"
+NAMES = ("cifar10", "digits", "fashion_mnist")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels in memory.
+
+    Args:
+        images_uint8: ``[N, C, H, W]`` uint8.
+        labels: ``[N]`` int64, 0 .. num_classes - 1.
+        source: What it was loaded from, rows included.
+    """
+
+    images_uint8: Tensor
+    labels: Tensor
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.images_uint8)
+
+    @property
+    def num_classes(self) -> int:
+        """Largest label plus one."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Mean of each channel, [0, 1]."""
+        return self._channels().mean(1).tolist()
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of each channel, [0, 1]."""
+        return self._channels().std(1).tolist()
+
+    def _channels(self) -> Tensor:
+        return from_uint8(self.images_uint8[:10_000]).transpose(0, 1).flatten(1)
+
+    def samples(self, rows: slice | Tensor = slice(None)) -> Samples:
+        """Return some rows as samples whose ids are their places here."""
+        ids = torch.arange(len(self))[rows]
+        return Samples(from_uint8(self.images_uint8[rows]), self.labels[rows], ids)
+
+    def sha256(self) -> str:
+        """Return a hash of the pixels and labels."""
+        digest = hashlib.sha256(self.images_uint8.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def parse_rows(text: str, count: int) -> slice:
+    """Read ``"first-last"`` (both included) or ``""`` for all of ``count`` rows.
+
+    Raises:
+        InputError: The text is not a range within the rows.
+    """
+    if not text:
+        return slice(0, count)
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise InputError(f"cannot read the rows {text!r}; write e.g. 0-49999")
+    if int(last) >= count:
+        raise InputError(f"the rows {text} go past the end; there are {count} images")
+    return slice(int(first), int(last) + 1)
+
+
+def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
+    """Load labelled images.
+
+    Args:
+        source: A name (``digits``, ``fashion_mnist``, ``cifar10``; the latter two are downloaded
+            by torchvision on first use) or the path of a file or folder of samples.
+        rows: ``"first-last"``, both included, or all.
+        split: ``train`` or ``test``, for names that have one.
+
+    Raises:
+        InputError: There is nothing of that name, no network to fetch it, or it has no labels.
+    """
+    if source in NAMES and not Path(source).exists():
+        images, labels = _named(source, split)
+    else:
+        file = open_samples(Path(source))
+        if file.labels is None:
+            raise InputError(f"{source} has no labels; training needs one per image")
+        images = torch.cat([to_uint8(batch.images) for batch in file])
+        labels = file.labels
+    part = parse_rows(rows, len(images))
+    return Dataset(images[part], labels[part], f"{source}[{rows}]" if rows else source)
+
+
+def _named(name: str, split: str) -> tuple[Tensor, Tensor]:
+    if name == "digits":
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise InputError("digits come with scikit-learn; pip install scikit-learn") from error
+        bunch = load_digits()
+        # 0 .. 16 in the source; 255 / 16 spreads them over the levels.
+        images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
+        return images[:, None], torch.from_numpy(bunch.target).to(torch.int64)
+    from torchvision import datasets
+
+    kind = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
+    try:
+        found = kind(str(CACHE), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{name} cannot be fetched: {error}; give the path of a copy with --data"
+        ) from error
+    images = torch.as_tensor(found.data)
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return images, torch.as_tensor(found.targets, dtype=torch.int64)

@@ -1,0 +1,163 @@
+"""Samples as a folder of images: flat, or one sub-folder per class.
+
+Labels follow torchvision's ``ImageFolder``: the place of the class folder's name in sorted order.
+The order of the images is that of their file names first and of the folders' names second, so that
+files with running numbers come back in the order in which they were written, whatever their class.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError
+from burnish.samples import Samples, from_uint8, to_uint8
+from burnish.storage.image_file import different_size, inspect, read_pixels, write_png
+from burnish.storage.sample_file import SampleFile
+
+__all__ = ["IMAGE_SUFFIXES", "FolderSamples", "write"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+class FolderSamples(SampleFile):
+    """Samples of a folder of images; sizes and modes of all are checked when it is opened.
+
+    Images are grey if every one of them is, and RGB otherwise; transparency is dropped. Other and
+    hidden files are ignored. ``classes`` holds the names of the class folders, empty if flat.
+
+    Args:
+        path: The folder.
+        batch_size: Images per batch.
+
+    Raises:
+        InputError: No images, images of several sizes, 16-bit or unreadable images, or images both
+            beside and inside of sub-folders.
+    """
+
+    def __init__(self, path: Path, batch_size: int) -> None:
+        files, self.classes = _find(path)
+        shapes = [inspect(file, str(file)) for file in files]
+        for file, shape in zip(files, shapes, strict=True):
+            if shape[1:] != shapes[0][1:]:
+                raise different_size(str(file), shape, shapes[0])
+        label_of = {name: label for label, name in enumerate(self.classes)}
+        labels = [label_of[file.parent.name] for file in files] if self.classes else None
+        self._files = files
+        super().__init__(
+            path,
+            batch_size,
+            image_shape=max(shapes),  # RGB as soon as one image is
+            num_images=len(files),
+            labels=None if labels is None else torch.tensor(labels),
+            names=[file.relative_to(path).as_posix() for file in files],
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        for start in range(0, len(self), self.batch_size):
+            yield self.read(range(start, min(start + self.batch_size, len(self))))
+
+    def _images(self, places: list[int]) -> Tensor:
+        pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
+        for row, place in enumerate(places):
+            file = self._files[place]
+            pixels[row] = read_pixels(file, str(file), self.image_shape)
+        return from_uint8(pixels)
+
+
+def write(
+    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None
+) -> None:
+    """Write samples as PNG files, with labels into class folders ``00000``, ``00001``, ...
+
+    Without ``names``, files are called after their ids where these ascend, so that the order of
+    names is the order of writing, and after their places otherwise. Classes without images get
+    an empty folder, for a label is the place of its folder.
+
+    Args:
+        target: The folder to make.
+        samples: Batches of one image shape, ``num_images`` images in all.
+        num_images: How many images will come.
+        names: Relative path of each image; the suffix becomes ``.png``.
+
+    Raises:
+        InputError: Names leave the folder or occur twice, or a label has over five digits.
+    """
+    given = None if names is None else _png_names(names)
+    width = max(6, len(str(num_images - 1)))
+    files: list[Path] = []
+    ids: list[int] = []
+    target.mkdir()
+    for batch in samples:
+        if given is None and batch.labels is not None:
+            _make_class_folders(target, int(batch.labels.max()))
+        for row, pixels in enumerate(to_uint8(batch.images)):
+            file = Path(given[len(files)] if given else f"{len(files):0{width}d}.png")
+            if given is None and batch.labels is not None:
+                file = Path(f"{int(batch.labels[row]):05d}") / file
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            write_png(pixels, target / file)
+            files.append(target / file)
+        ids += batch.ids.tolist()
+    ascending = ids[0] >= 0 and all(a < b for a, b in pairwise(ids))
+    if given is None and ascending and ids[-1] >= len(ids):
+        # Ids that ascend are never below their place: going backwards, every new name is free.
+        width = max(6, len(str(ids[-1])))
+        for file, number in zip(reversed(files), reversed(ids), strict=True):
+            file.rename(file.with_name(f"{number:0{width}d}.png"))
+
+
+def _find(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the images of a folder in reading order, and the sorted names of its classes."""
+    files, classes = _list(path)
+    inside: list[Path] = []
+    for name in classes:
+        images, deeper = _list(path / name)
+        if deeper:
+            raise InputError(f"{path / name / deeper[0]}: too deep; images go in class folders")
+        inside += images
+    if files and inside:
+        raise InputError(
+            f"{path}: images both beside and inside of sub-folders ({files[0].name}, "
+            f"{inside[0].relative_to(path)}); keep one kind"
+        )
+    if not files and not inside:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path}: no images ({kinds}) and no .parquet files in this folder")
+    ordered = sorted(files or inside, key=lambda file: (file.name, file.parent.name))
+    return ordered, [] if files else classes
+
+
+def _list(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the images and the sub-folders' sorted names of one folder, hidden ones left out."""
+    with os.scandir(folder) as entries:
+        seen = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+    files = [name for name, is_folder in seen if not is_folder]
+    images = [folder / name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    return images, [name for name, is_folder in seen if is_folder]
+
+
+def _make_class_folders(target: Path, label: int) -> None:
+    """Make the folders of all classes up to this one, so that places and labels agree."""
+    if label > 99_999:
+        raise InputError(
+            f"label {label}: a folder holds labels up to 99999; write an .npz instead"
+        )
+    while not (target / f"{label:05d}").exists() and label >= 0:
+        (target / f"{label:05d}").mkdir()
+        label -= 1
+
+
+def _png_names(names: Sequence[str]) -> list[str]:
+    """Return the names with the suffix ``.png``, each inside the folder and different."""
+    changed = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
+    for name in changed:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise InputError(f"the name {name!r} leads out of the folder; give relative names")
+    if len(set(changed)) < len(changed):
+        twice = next(name for name in sorted(changed) if changed.count(name) > 1)
+        raise InputError(f"two images would be called {twice!r}; give each its own name")
+    return changed

@@ -1,0 +1,77 @@
+"""One encoded image, in a file or in the cell of a table: its header, its pixels, its making.
+
+Only images of 8 bits per channel are taken. Grey is Pillow's mode ``L`` or ``1``; everything else,
+palettes and transparency included, is read as RGB.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from burnish.errors import InputError
+
+__all__ = ["different_size", "inspect", "read_pixels", "write_png"]
+
+# What Pillow raises for damaged or hostile files, over all its decoders.
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
+    """Return ``(C, H, W)`` of an encoded image from its header; C is 1 for grey, else 3.
+
+    Raises:
+        InputError: Not an image, or one of 16 bits; the message begins with ``name``.
+    """
+    with _opened(source, name) as image:
+        return 1 if image.mode in ("L", "1") else 3, image.height, image.width
+
+
+def read_pixels(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> Tensor:
+    """Decode an image to uint8 ``[C, H, W]`` of the given shape; grey becomes RGB if C is 3.
+
+    Raises:
+        InputError: As :func:`inspect`, or the image has another size, or colour where C is 1.
+    """
+    with _opened(source, name) as image:
+        if (image.height, image.width) != image_shape[1:]:
+            raise different_size(name, (3, image.height, image.width), image_shape)
+        if image_shape[0] == 1 and image.mode not in ("L", "1"):
+            raise InputError(f"{name} has colour, the first image is grey; make all of them RGB")
+        pixels = np.array(image.convert("L" if image_shape[0] == 1 else "RGB"))
+    return torch.from_numpy(pixels).reshape(*image_shape[1:], -1).permute(2, 0, 1)
+
+
+def write_png(pixels: Tensor, target: Path | BytesIO) -> None:
+    """Encode an image, uint8 ``[C, H, W]``, as PNG."""
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    image.save(target, format="PNG", compress_level=6)
+
+
+def different_size(name: str, shape: Sequence[int], first: Sequence[int]) -> InputError:
+    """Return the error for an image whose size is not that of the first."""
+    sizes = f"{shape[1]}x{shape[2]} (height x width), the first image {first[1]}x{first[2]}"
+    return InputError(f"{name} is {sizes}; resize them to one size")
+
+
+@contextmanager
+def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
+    """Open an image of 8 bits or fewer; nothing is decoded before its pixels are asked for."""
+    try:
+        with Image.open(source) as image:
+            # Pillow reports a 16-bit RGB PNG as RGB and would cut its values without a word.
+            packed = any(";16" in str(tile.args) for tile in image.tile)
+            if packed or image.mode.startswith(("I", "F")):
+                raise InputError(f"{name} has 16 bits or more per channel; save it with 8 bits")
+            yield image
+    except InputError:
+        raise
+    except _BROKEN as error:
+        raise InputError(f"{name} is not a readable image ({error}); mend or remove it") from error

@@ -1,0 +1,199 @@
+"""Samples in one ``.npz``: ``arr_0`` uint8 ``[N, H, W, C]``, ``arr_1`` labels, ``ids`` if needed.
+
+This is the layout of the ADM evaluation suite, with one member added: ``ids`` (int64 ``[N]``),
+written only where ids are not the places in the file. Both directions pass through the zip member
+as a stream, so a file may be far larger than memory. Nothing is ever unpickled.
+"""
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from burnish.errors import InputError
+from burnish.samples import Samples, from_uint8, to_uint8
+from burnish.storage.sample_file import SampleFile
+
+__all__ = ["NpzSamples", "write"]
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError)
+
+
+class NpzSamples(SampleFile):
+    """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch.
+
+    Args:
+        path: The file.
+        batch_size: Images per batch.
+
+    Raises:
+        InputError: The file is broken or not in the layout above.
+    """
+
+    def __init__(self, path: Path, batch_size: int) -> None:
+        with _faults(path), zipfile.ZipFile(path) as archive:
+            members = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
+        if "arr_0" not in members:
+            held = ", ".join(sorted(members)) or "nothing"
+            raise InputError(f"{path}: no arr_0 in it, only {held}; save the images as arr_0")
+        with _array(path, "arr_0") as (_, shape, dtype):
+            num_images, height, width, channels = _nhwc(path, shape, dtype)
+        labels = _integers(path, "arr_1", num_images) if "arr_1" in members else None
+        super().__init__(
+            path,
+            batch_size,
+            image_shape=(channels, height, width),
+            num_images=num_images,
+            labels=labels,
+            ids=_integers(path, "ids", num_images) if "ids" in members else None,
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        channels, height, width = self.image_shape
+        size = channels * height * width
+        with _array(self.path, "arr_0") as (stream, _, dtype):
+            for start in range(0, len(self), self.batch_size):
+                places = range(start, min(start + self.batch_size, len(self)))
+                pixels = _numbers(self.path, stream, len(places) * size, dtype)
+                pixels = pixels.reshape(len(places), height, width, channels)
+                yield self._samples(_to_images(self.path, pixels), places)
+
+    def _images(self, places: list[int]) -> Tensor:
+        images = torch.empty(len(places), *self.image_shape)
+        starts = range(0, max(places, default=-1) + 1, self.batch_size)
+        for start, batch in zip(starts, self, strict=False):  # leaves what follows unread
+            for row, place in enumerate(places):
+                if place in range(start, start + len(batch)):
+                    images[row] = batch.images[place - start]
+        return images
+
+
+def write(target: Path, samples: Iterator[Samples], num_images: int) -> None:
+    """Write samples as they come; equal samples give equal bytes, however they are batched.
+
+    Args:
+        target: The file to make.
+        samples: Batches of one image shape, ``num_images`` images in all, at least one.
+        num_images: How many images will come; the header before them needs to know.
+    """
+    labels: list[Tensor] = []
+    ids: list[Tensor] = []
+    batch = next(samples)
+    channels, height, width = batch.images.shape[1:]
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        with _member(archive, "arr_0", (num_images, height, width, channels), "|u1") as stream:
+            while batch is not None:
+                pixels = to_uint8(batch.images).permute(0, 2, 3, 1).contiguous()
+                stream.write(pixels.numpy().tobytes())
+                labels += [] if batch.labels is None else [batch.labels]
+                ids.append(batch.ids)
+                batch = next(samples, None)
+        # A zip holds one open member at a time, so these wait for the last image.
+        rest = {"arr_1": torch.cat(labels)} if labels else {}
+        if not torch.equal(torch.cat(ids), torch.arange(num_images)):
+            rest["ids"] = torch.cat(ids)
+        for name, values in rest.items():
+            with _member(archive, name, (num_images,), "<i8") as stream:
+                stream.write(values.numpy().astype("<i8").tobytes())
+
+
+@contextmanager
+def _member(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], descr: str
+) -> Iterator[IO[bytes]]:
+    """Begin an array in a zip that is being written, and hand out the stream for its numbers."""
+    info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system = 3  # else Windows and Unix would write different bytes
+    with archive.open(info, "w", force_zip64=True) as stream:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(stream, header)
+        yield stream
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn what zip and its decompressors raise into errors for the user."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise InputError(f"{path}: broken or not an .npz ({error}); make it anew") from error
+
+
+@contextmanager
+def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """Open an array of a file as ``(stream after the header, shape, dtype)``."""
+    with ExitStack() as stack:
+        with _faults(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            if any(info.flag_bits & 1 for info in archive.infolist()):
+                raise zipfile.BadZipFile("encrypted")
+            stream = stack.enter_context(archive.open(f"{name}.npy"))
+            try:
+                shape, fortran_order, dtype = _HEADERS[npy.read_magic(stream)](stream)
+            except (ValueError, KeyError) as error:
+                raise InputError(f"{path}: {name} has no readable header ({error})") from error
+        if dtype.hasobject:
+            raise InputError(f"{path}: {name} holds pickled Python objects; save numbers instead")
+        if fortran_order:
+            raise InputError(f"{path}: {name} is in Fortran order; save np.ascontiguousarray(x)")
+        yield stream, shape, dtype
+
+
+def _numbers(path: Path, stream: IO[bytes], count: int, dtype: np.dtype) -> np.ndarray:
+    """Read the next ``count`` numbers of an array as a writable array ``[count]``."""
+    with _faults(path):
+        chunk = stream.read(count * dtype.itemsize)
+        if len(chunk) < count * dtype.itemsize:
+            raise EOFError("it ends before its last number")
+    return np.frombuffer(bytearray(chunk), dtype)
+
+
+def _integers(path: Path, name: str, num_images: int) -> Tensor:
+    """Read an array of one integer per image, int64 ``[N]``."""
+    with _array(path, name) as (stream, shape, dtype):
+        if dtype.kind not in "iu":
+            raise InputError(f"{path}: {name} is {dtype}; it must hold integers")
+        if shape != (num_images,):
+            raise InputError(f"{path}: {num_images} images but {name} of shape {list(shape)}")
+        return torch.from_numpy(_numbers(path, stream, num_images, dtype).astype(np.int64))
+
+
+def _nhwc(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
+    """Return ``(N, H, W, C)`` of an array of images, or raise what is wrong with it."""
+    said = f"{path}: arr_0 of shape {list(shape)}"
+    if not (dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
+        raise InputError(f"{path}: arr_0 is {dtype}; save uint8, or float32 in [0, 1]")
+    if len(shape) == 3:
+        shape = (*shape, 1)
+    if len(shape) != 4:
+        raise InputError(f"{said} is not [N, H, W, C]")
+    num_images, height, width, channels = shape
+    if channels not in (1, 3):
+        if height in (1, 3):
+            raise InputError(f"{said} looks like [N, C, H, W]; save it as [N, H, W, C]")
+        raise InputError(f"{said} has {channels} channels; grey has 1, RGB has 3")
+    if 0 in shape:
+        raise InputError(f"{said} holds no images")
+    return num_images, height, width, channels
+
+
+def _to_images(path: Path, pixels: np.ndarray) -> Tensor:
+    """Turn ``[B, H, W, C]`` of a file into contiguous images ``[B, C, H, W]``."""
+    if pixels.dtype == np.uint8:
+        return from_uint8(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 1):  # put so that NaN is refused as well
+        raise InputError(
+            f"{path}: arr_0 must lie in [0, 1] but spans [{low:.4g}, {high:.4g}]; "
+            "save images of [-1, 1] as (x + 1) / 2, levels 0-255 as uint8"
+        )
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous()

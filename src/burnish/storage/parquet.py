@@ -1,0 +1,201 @@
+"""Samples as Hugging Face keeps them: ``.parquet`` with encoded images and integer labels.
+
+Columns: ``image`` (or ``img``), a struct of ``bytes`` and ``path``; ``label`` (or ``labels``);
+``id`` where ids are not the places in the file. A data set may be split over several files.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError
+from burnish.samples import Samples, from_uint8, to_uint8
+from burnish.storage.image_file import inspect, read_pixels, write_png
+from burnish.storage.sample_file import SampleFile
+
+__all__ = ["ParquetSamples", "find_parts", "write"]
+
+
+class ParquetSamples(SampleFile):
+    """Samples of ``.parquet`` files, one file after the other.
+
+    The first image decides on size and on grey or RGB; the others are checked as they are decoded.
+
+    Args:
+        path: A file, a folder of files, or a pattern such as ``data/train-*.parquet``.
+        batch_size: Images per batch.
+
+    Raises:
+        InputError: A file is broken or not in the layout above.
+    """
+
+    def __init__(self, path: Path, batch_size: int) -> None:
+        self.path = path
+        self._parts = find_parts(path)
+        schema = self._schema()
+        structs = [field.name for field in schema if pa.types.is_struct(field.type)]
+        self._column = next((name for name in ("image", "img") if name in structs), "")
+        if not self._column:
+            held = ", ".join(schema.names)
+            raise InputError(f"{path}: no column image or img of encoded images, only {held}")
+        label = next((name for name in ("label", "labels") if name in schema.names), None)
+        first = next(self._encoded(), None)
+        if first is None:
+            raise InputError(f"{path} holds no images")
+        # Other people's ids may be texts, which cannot tell images apart for us.
+        has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
+        super().__init__(
+            path,
+            batch_size,
+            image_shape=inspect(BytesIO(first[1]), f"{path}: image 0"),
+            num_images=sum(pq.read_metadata(part).num_rows for part in self._parts),
+            labels=self._integers(label) if label else None,
+            ids=self._integers("id") if has_ids else None,
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        source = self._encoded()
+        while rows := list(islice(source, self.batch_size)):
+            yield self._samples(self._decode(rows), [place for place, _ in rows])
+
+    def _images(self, places: list[int]) -> Tensor:
+        found = dict(self._encoded(set(places)))
+        return self._decode([(place, found[place]) for place in places])
+
+    def _encoded(self, wanted: set[int] | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield ``(place, encoded image)`` in order, for the places wanted or for all of them."""
+        end = 0
+        for part in self._parts:
+            with _opened(part) as file:
+                for group in range(file.num_row_groups):
+                    place, end = end, end + file.metadata.row_group(group).num_rows
+                    if wanted is not None and wanted.isdisjoint(range(place, end)):
+                        continue
+                    for batch in file.iter_batches(64, [group], [self._column]):
+                        for cell in batch.column(0).to_pylist():
+                            if not cell or cell.get("bytes") is None:
+                                raise InputError(f"{self.path}: image {place} is missing: null")
+                            if wanted is None or place in wanted:
+                                yield place, cell["bytes"]
+                            place += 1
+
+    def _decode(self, rows: Sequence[tuple[int, bytes]]) -> Tensor:
+        """Decode rows of :meth:`_encoded` to images ``[len(rows), C, H, W]``."""
+        pixels = torch.empty(len(rows), *self.image_shape, dtype=torch.uint8)
+        for row, (place, data) in enumerate(rows):
+            name = f"{self.path}: image {place}"
+            pixels[row] = read_pixels(BytesIO(data), name, self.image_shape)
+        return from_uint8(pixels)
+
+    def _schema(self) -> pa.Schema:
+        """Return the columns of the files, which must agree."""
+        schemas: list[pa.Schema] = []
+        for part in self._parts:
+            with _opened(part) as file:
+                schemas.append(file.schema_arrow)
+            if not schemas[-1].equals(schemas[0]):
+                raise InputError(f"{part}: columns unlike {self._parts[0].name}; keep one kind")
+        return schemas[0]
+
+    def _integers(self, column: str) -> Tensor:
+        """Read a column of one integer per image from all files, int64 ``[N]``."""
+        values = []
+        for part in self._parts:
+            with _opened(part) as file:
+                numbers = file.read([column]).column(0)
+            if not pa.types.is_integer(numbers.type) or numbers.null_count:
+                held = f"column {column} holds {numbers.type}, {numbers.null_count} missing"
+                raise InputError(f"{part}: {held}; every image needs an integer")
+            values.append(numbers.to_numpy().astype(np.int64))
+        return torch.from_numpy(np.concatenate(values))
+
+
+def find_parts(path: Path) -> list[Path]:
+    """Return the ``.parquet`` files of a file, a folder or a pattern, in reading order.
+
+    Raises:
+        InputError: By their names they are more than one split: ``train`` and ``test``, say.
+    """
+    if not path.is_dir() and "*" not in path.name:
+        return [path] if path.exists() else []
+    folder, pattern = (path, "*.parquet") if path.is_dir() else (path.parent, path.name)
+    parts = sorted(part for part in folder.glob(pattern) if not part.name.startswith("."))
+    splits = sorted(
+        {match[1] for part in parts if (match := re.match(r"(.+)-\d+-of-\d+", part.stem))}
+    )
+    if len(splits) > 1:
+        some = folder / f"{splits[0]}-*.parquet"
+        raise InputError(f"{path} holds the splits {', '.join(splits)}; name one, e.g. '{some}'")
+    return parts
+
+
+def write(target: Path, samples: Iterator[Samples], names: Sequence[str] | None) -> None:
+    """Write samples with images as PNG; equal samples give equal bytes, however they are batched.
+
+    Args:
+        target: The file to make.
+        samples: Batches of one image shape, at least one.
+        names: What to put into each image's ``path``; None for nothing.
+    """
+    ids: list[int] = []
+    rows = _rows(samples, ids, names)
+    group = list(islice(rows, 256))
+    columns = list(group[0])
+    plain = target.with_name(f"{target.name}.plain")
+    with pq.ParquetWriter(plain, _layout(columns), use_dictionary=False) as writer:
+        while group:
+            writer.write_table(pa.Table.from_pylist(group, _layout(columns)))
+            group = list(islice(rows, 256))
+    if ids == list(range(len(ids))):
+        plain.rename(target)
+        return
+    # Whether ids are needed is known at the end only, and a column cannot be added in place.
+    layout = _layout([*columns, "id"])
+    with _opened(plain) as file, pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
+        for index in range(file.num_row_groups):
+            table = file.read_row_group(index)
+            own = [ids[index * 256 : index * 256 + len(table)]]
+            writer.write_table(table.append_column(layout.field("id"), own).cast(layout))
+
+
+def _rows(
+    samples: Iterator[Samples], ids: list[int], names: Sequence[str] | None
+) -> Iterator[dict[str, object]]:
+    """Yield the row of each image, and append its id to ``ids``."""
+    for batch in samples:
+        labels = None if batch.labels is None else batch.labels.tolist()
+        for row, pixels in enumerate(to_uint8(batch.images)):
+            write_png(pixels, encoded := BytesIO())
+            cell = {"bytes": encoded.getvalue(), "path": names[len(ids)] if names else None}
+            ids.append(int(batch.ids[row]))
+            yield {"image": cell} if labels is None else {"image": cell, "label": labels[row]}
+
+
+def _layout(columns: Sequence[str]) -> pa.Schema:
+    """Return the types of these columns, with the note by which ``datasets`` decodes images."""
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    number = {"_type": "Value", "dtype": "int64"}
+    features = {name: {"_type": "Image"} if name == "image" else number for name in columns}
+    fields = [(name, image if name == "image" else pa.int64()) for name in columns]
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[pq.ParquetFile]:
+    """Open one file; what pyarrow raises while it is read becomes an error for the user."""
+    try:
+        # Without a buffer size, whole row groups would be loaded at once.
+        with pq.ParquetFile(part, buffer_size=1 << 20) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{part}: broken or not parquet ({error}); fetch it anew") from error

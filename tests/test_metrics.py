@@ -1,0 +1,376 @@
+"""Metrics against closed forms, a second implementation, and the invariances they promise."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kernel_mmd
+from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+from burnish.errors import InputError
+from burnish.metrics import formulas
+from burnish.metrics.evaluate import evaluate
+from burnish.metrics.features import (
+    FidelityExtractor,
+    JudgeExtractor,
+    known_extractors,
+    weights_sha256,
+)
+from burnish.metrics.formulas import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
+from burnish.metrics.moments import Moments, MomentSum
+from burnish.metrics.reference import Reference, make_reference
+from burnish.samples import Samples
+
+
+def normal(seed, *shape, shift=0.0):
+    return (np.random.default_rng(seed).standard_normal(shape) + shift).astype(np.float32)
+
+
+def moments(*batches):
+    total = MomentSum()
+    for batch in batches:
+        total.add(batch)
+    return total.moments()
+
+
+class TinyJudge(torch.nn.Module):
+    """Works in float64, so that the size of a batch leaves no trace in its float32 features."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        draw = {"generator": generator, "dtype": torch.float64}
+        self.body = torch.nn.Parameter(torch.randn(48, 6, **draw))
+        self.head = torch.nn.Parameter(torch.randn(6, 4, **draw))
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward_features(self, images):
+        return (images.double().flatten(1) @ self.body).float()
+
+    def forward_head(self, features):
+        return (self.dropout(features).double() @ self.head).float()
+
+
+def judge(seed=0):
+    module = TinyJudge(seed)
+    return JudgeExtractor(module, "tiny", weights_sha256(module))
+
+
+def batches(count, size, seed=1, low=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    images = low + (1 - low) * torch.rand(count, 3, 4, 4, generator=generator)
+    whole = Samples(images, torch.arange(count) % 4, torch.arange(count))
+    return [whole[i : i + size] for i in range(0, count, size)]
+
+
+def reference_of(count=90, seed=2, **kwargs):
+    return make_reference(
+        batches(count, 32, seed), judge(), source="noise", num_images=count, **kwargs
+    )
+
+
+def test_moments_are_those_of_numpy_in_float64_however_batched():
+    # A mean of 1000 standard deviations: sums of squares, or float32, would lose the covariance.
+    x = normal(0, 300, 5, shift=1000)
+    for parts in ([x], np.split(x, [1, 2, 7, 200])):
+        found = moments(*parts)
+        assert found.mu.dtype == found.sigma.dtype == np.float64
+        assert found.count == 300
+        np.testing.assert_allclose(found.mu, x.astype(np.float64).mean(0), rtol=1e-12)
+        np.testing.assert_allclose(found.sigma, np.cov(x.astype(np.float64).T), atol=1e-10)
+
+
+def test_fid_is_that_of_torch_fidelity():
+    generated, reference = normal(1, 400, 8), normal(2, 300, 8, shift=0.3) * 1.5
+    statistics = [
+        fid_features_to_statistics(torch.from_numpy(x).double()) for x in (generated, reference)
+    ]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    ours = frechet_distance(generated=moments(generated), reference=moments(reference))
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_fid_closed_forms():
+    shift, a, b = np.array([3.0, 0, 1]), np.array([4.0, 0, 9]), np.array([1.0, 2, 16])
+    rotation = np.linalg.qr(normal(3, 3, 3).astype(np.float64))[0]
+    exact = 10 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
+    # A common rotation makes the covariances dense and leaves the distance.
+    for turn in (np.eye(3), rotation):
+        first = Moments(turn @ shift, turn @ np.diag(a) @ turn.T)
+        second = Moments(np.zeros(3), turn @ np.diag(b) @ turn.T)
+        found = frechet_distance(generated=first, reference=second)
+        assert found == pytest.approx(exact, rel=1e-12)
+    # With itself 0, also where fewer images than dimensions leave the covariance singular.
+    for count in (200, 10):
+        same = moments(100 * normal(4, count, 40))
+        zero = frechet_distance(generated=same, reference=same)
+        assert 0 <= zero < 1e-12 * np.trace(same.sigma)
+
+
+def test_kid_is_the_unbiased_mmd():
+    generated, reference = normal(5, 60, 7, shift=0.5), normal(6, 60, 7)
+    theirs = kernel_mmd(
+        generated.astype(np.float64),
+        reference.astype(np.float64),
+        kid_kernel="poly",
+        kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None,
+        kid_kernel_poly_coef0=1,
+    )
+    exact = kernel_distance(generated=generated, reference=reference)
+    assert exact == pytest.approx(theirs, rel=1e-10)
+    # Unequal sizes, term by term.
+    few = reference[:9].astype(np.float64)
+
+    def mean_kernel(x, y, same):
+        values = [
+            (u @ v / 7 + 1) ** 3
+            for i, u in enumerate(x)
+            for j, v in enumerate(y)
+            if not (same and i == j)
+        ]
+        return sum(values) / len(values)
+
+    wide = generated.astype(np.float64)
+    direct = mean_kernel(wide, wide, True) + mean_kernel(few, few, True)
+    direct -= 2 * mean_kernel(wide, few, False)
+    assert kernel_distance(generated=generated, reference=few) == pytest.approx(direct, rel=1e-9)
+
+
+def test_kid_of_subsets_estimates_the_same_and_is_zero_in_mean_for_equals():
+    generated, reference = normal(7, 400, 4, shift=0.5), normal(8, 500, 4)
+    exact = kernel_distance(generated=generated, reference=reference)
+    subsets = {"subset_size": 100, "num_subsets": 100}
+    parts = [
+        kernel_distance(generated=generated, reference=reference, **subsets, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert parts[0] == parts[1] != parts[2]
+    assert parts[0] == pytest.approx(exact, rel=0.1)
+    # A biased estimate would be about 0.2 here; the standard error of this mean is 0.01.
+    equals = [
+        kernel_distance(generated=normal(seed, 100, 4), reference=normal(seed + 1, 100, 4))
+        for seed in range(100, 300, 2)
+    ]
+    assert abs(np.mean(equals)) < 0.03
+
+
+def test_inception_score():
+    eye = np.eye(5, dtype=np.float32)
+    balanced = np.tile(eye, (200, 1))
+    by_class = np.repeat(eye, 200, axis=0)
+    assert inception_score(np.tile(balanced.mean(0), (50, 1)))[0] == pytest.approx(1, abs=1e-6)
+    assert inception_score(balanced, num_splits=1) == pytest.approx((5, 0), abs=1e-12)
+    # Splits of a class-sorted file in its own order would hold one class each and score 1.
+    scores = [inception_score(rows, num_splits=5)[0] for rows in (balanced, by_class)]
+    assert all(4.9 < score <= 5 for score in scores)
+    logits = torch.from_numpy(3 * normal(9, 120, 6))
+    probabilities = logits.double().softmax(1).numpy()
+    theirs = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
+    assert inception_score(probabilities, num_splits=1)[0] == pytest.approx(theirs, rel=1e-9)
+    with pytest.raises(InputError, match="splits"):
+        inception_score(eye, num_splits=10)
+
+
+def test_precision_and_recall_are_not_swapped():
+    wide, tight = normal(10, 300, 4), 0.1 * normal(11, 300, 4)
+    found = precision_recall(generated=tight, reference=wide)
+    assert found["precision"] > 0.95 and found["recall"] < 0.1 and found["coverage"] < 0.2
+    found = precision_recall(generated=wide, reference=tight)
+    assert found["precision"] < 0.1 and found["recall"] > 0.95 and found["density"] < 0.1
+
+
+@pytest.mark.parametrize("block", [1024, 17])
+def test_precision_and_recall_in_blocks_and_in_float64(monkeypatch, block):
+    monkeypatch.setattr(formulas, "BLOCK", block)
+    generated, reference = normal(12, 90, 5, shift=0.4), normal(13, 70, 5)
+    precision, recall = calculate_precision_recall_full(
+        torch.from_numpy(generated).double(), torch.from_numpy(reference).double(), 4
+    )
+    found = precision_recall(generated=generated, reference=reference, num_neighbors=4)
+    assert (found["precision"], found["recall"]) == pytest.approx((precision, recall), abs=1e-6)
+
+    def distances(x, y):
+        return np.linalg.norm(x[:, None].astype(float) - y[None], axis=2)
+
+    radii = np.sort(distances(reference, reference))[:, 4]
+    inside = distances(generated, reference) <= radii
+    assert found["density"] == pytest.approx(inside.sum() / 90 / 4)
+    assert found["coverage"] == inside.any(0).mean()
+    # Exact in float32 as numbers, not as squares: steps of 1/1024 beside a far outlier.
+    grid = 4096 + np.round(1024 * np.clip(normal(14, 60, 3), -3, 3)).astype(np.float32) / 1024
+    grid[0] = -4096
+    same = precision_recall(generated=grid, reference=grid)
+    assert same["precision"] == same["recall"] == same["coverage"] == 1
+    apart = precision_recall(generated=grid[1:] + np.float32(8), reference=grid)
+    assert apart["precision"] == 0
+    # Copies have balls of no size, which still hold themselves whatever the products round to.
+    copies = np.repeat(normal(15, 20, 300), 5, axis=0)
+    found = precision_recall(generated=copies[::-1][3:], reference=copies)
+    assert found["precision"] == found["recall"] == 1
+
+
+def test_evaluate_does_not_depend_on_batches_or_order():
+    reference = reference_of()
+    seen = []
+    whole = evaluate(batches(100, 64), judge(), reference, progress=seen.append)
+    assert seen == [64, 100]
+    for parts in (batches(100, 7), batches(100, 7)[::-1]):
+        other = evaluate(parts, judge(), reference)
+        assert other.keys() == whole.keys()
+        for key, value in whole.items():
+            near = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+            assert other[key] == near, key
+
+
+def test_evaluate_says_everything_about_its_numbers():
+    result = evaluate(batches(50, 32, low=0.3), judge(), reference_of())
+    assert set(result) == {
+        *("feature_extractor", "feature_extractor_sha256", "num_images", "reference"),
+        *("num_reference_images", "num_reference_features", "num_neighbors", "settings"),
+        *("fid", "kid", "inception_score", "inception_score_std", "warnings"),
+        *("precision", "recall", "density", "coverage"),
+    }
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert (result["num_images"], result["num_reference_images"]) == (50, 90)
+    assert result["feature_extractor_sha256"] == judge().sha256 != judge(1).sha256
+    assert ["poorly determined" in note for note in result["warnings"]] == [True]
+    # The numbers are those of the formulas, of images rounded to the nearest level.
+    images = torch.cat([batch.images for batch in batches(50, 32, low=0.3)])
+    features, probabilities = judge()(torch.round(255 * images).byte())
+    assert features.dtype == torch.float32 and probabilities is not None
+    sides = {"generated": features.numpy(), "reference": reference_of().features}
+    fid = frechet_distance(generated=moments(sides["generated"]), reference=reference_of().moments)
+    assert result["fid"] == pytest.approx(fid)
+    assert result["kid"] == pytest.approx(kernel_distance(**sides))
+    score = inception_score(probabilities.numpy())
+    assert (result["inception_score"], result["inception_score_std"]) == pytest.approx(score)
+    assert {key: result[key] for key in ("precision", "recall", "density", "coverage")} == (
+        precision_recall(**sides)
+    )
+
+
+def test_evaluate_refuses_what_it_cannot_score():
+    reference = reference_of()
+    with pytest.raises(InputError, match="at least 2"):
+        evaluate(batches(1, 1), judge(), reference)
+    with pytest.raises(InputError, match="made with 'tiny'"):
+        evaluate(batches(20, 8), judge(1), reference)
+    broken = TinyJudge()
+    sound = weights_sha256(broken)
+    broken.body.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match="NaN"):
+        evaluate(batches(20, 8), JudgeExtractor(broken, "tiny", sound), reference)
+    with pytest.raises(InputError, match="announced"):
+        make_reference(batches(20, 8), judge(), source="noise", num_images=21)
+    # Three images make a FID, but no balls of three neighbours and not ten splits.
+    few = evaluate(batches(3, 3), judge(), reference)
+    assert few["precision"] is None and few["kid"] is not None
+    assert few["settings"]["inception_score_splits"] == 3
+    assert any("neighbours" in note for note in few["warnings"])
+
+
+def test_extractors_insist_on_uint8_and_evaluation_mode():
+    module = TinyJudge().train()
+    extractor = JudgeExtractor(module, "tiny", "0")
+    images = torch.full((2, 3, 4, 4), 200, dtype=torch.uint8)
+    extractor(images)
+    assert extractor.dim == 6
+    with pytest.raises(TypeError, match="uint8"):
+        extractor(images.float() / 255)
+    module.train()
+    with pytest.raises(RuntimeError, match="training mode"):
+        extractor(images)
+
+
+def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    with pytest.raises(InputError) as caught:
+        FidelityExtractor("inception-v3-compat")
+    message = str(caught.value)
+    assert str(tmp_path) in message and "--feature-extractor judge" in message
+    assert "\n" not in message and "no route to host" in message
+    with pytest.raises(InputError, match=r"did you mean 'inception-v3-compat'"):
+        FidelityExtractor("inception-v3")
+    assert "judge" in known_extractors()
+
+
+def test_inception_features_of_grey_images(monkeypatch):
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+    torch.manual_seed(0)
+    extractor = FidelityExtractor("inception-v3-compat")
+    assert extractor.dim == 2048 and len(extractor.sha256) == 64
+    grey = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8)
+    found, colour = extractor(grey), extractor(grey.repeat(1, 3, 1, 1))
+    assert found.probabilities is not None and found.probabilities.shape == (1, 1008)
+    assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(found.features, colour.features)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_reference_round_trip(tmp_path, dtype):
+    path = tmp_path / "reference.npz"
+    saved = reference_of()
+    saved.save(path, features_dtype=dtype)
+    loaded = Reference.load(path, extractor=judge())
+    assert [file.name for file in tmp_path.iterdir()] == ["reference.npz"]
+    np.testing.assert_array_equal(loaded.moments.sigma, saved.moments.sigma)
+    np.testing.assert_array_equal(loaded.moments.mu, saved.moments.mu)
+    assert loaded.moments.mu.dtype == loaded.moments.sigma.dtype == np.float64
+    assert loaded.features is not None and loaded.features.dtype == np.float32
+    assert saved.features is not None
+    tolerance = 0 if dtype == "float32" else 1e-3
+    np.testing.assert_allclose(loaded.features, saved.features, rtol=tolerance, atol=tolerance)
+    for name in ("num_images", "feature_extractor", "extractor_sha256", "source"):
+        assert getattr(loaded, name) == getattr(saved, name)
+    with pytest.raises(InputError, match="made with 'tiny'"):
+        Reference.load(path, extractor=judge(1))
+
+
+def test_reference_files_of_other_tools(tmp_path):
+    path = tmp_path / "other.npz"
+    ours = reference_of()
+    np.savez(path, mu=ours.moments.mu, sigma=ours.moments.sigma, mu_s=np.zeros(3))
+    result = evaluate(batches(100, 50), judge(), Reference.load(path))
+    assert result["fid"] == evaluate(batches(100, 50), judge(), ours)["fid"]
+    missing = ("kid", "precision", "recall", "density", "coverage", "num_reference_images")
+    assert all(result[key] is None for key in (*missing, "num_reference_features"))
+    assert result["inception_score"] > 1
+    assert sum("the reference" in note for note in result["warnings"]) == 2
+    np.savez(tmp_path / "images.npz", arr_0=np.zeros(3))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("not a zip")
+    for name in ("images.npz", "array.npy", "text.npz"):
+        with pytest.raises(InputError, match="mu and sigma"):
+            Reference.load(tmp_path / name)
+    with pytest.raises(InputError, match="no such"):
+        Reference.load(tmp_path / "nothing.npz")
+
+
+def test_reference_features_are_spread_over_sorted_and_periodic_files():
+    # 600 images, sorted by class in the first case and counting 0 to 9 in the second.
+    for labels in (np.arange(600) // 60, np.arange(600) % 10):
+        images = torch.from_numpy(labels / 10).float().reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+        parts = [
+            Samples(images[i : i + 64], None, torch.arange(600)[i : i + 64])
+            for i in range(0, 600, 64)
+        ]
+        made = make_reference(parts, judge(), source="s", num_images=600, max_features=60)
+        assert made.features is not None and len(made.features) == 60
+        assert len(np.unique(made.features.round(3), axis=0)) == 10
+        assert made.num_images == made.moments.count == 600
