@@ -212,10 +212,15 @@ def test_precision_and_recall_in_blocks_and_in_float64(monkeypatch, block):
     assert same["precision"] == same["recall"] == same["coverage"] == 1
     apart = precision_recall(generated=grid[1:] + np.float32(8), reference=grid)
     assert apart["precision"] == 0
-    # Copies have balls of no size, which still hold themselves whatever the products round to.
-    copies = np.repeat(normal(15, 20, 300), 5, axis=0)
-    found = precision_recall(generated=copies[::-1][3:], reference=copies)
-    assert found["precision"] == found["recall"] == 1
+    # A border belongs to its ball, whatever the products round to: the first of equally spaced
+    # points reaches as far outwards as to its third neighbour. (The mean is no float.)
+    for seed in range(20):
+        step = np.round(100 * normal(seed, 1, 9))
+        found = precision_recall(
+            generated=np.array([[-3], [-90], [-95], [-99]]) * step,
+            reference=np.array([[0], [1], [2], [3], [4], [5], [7]]) * step,
+        )
+        assert found["precision"] == 1 / 4
 
 
 def test_evaluate_does_not_depend_on_batches_or_order():
@@ -260,14 +265,15 @@ def test_evaluate_says_everything_about_its_numbers():
 
 def test_evaluate_refuses_what_it_cannot_score():
     reference = reference_of()
-    with pytest.raises(InputError, match="at least 2"):
-        evaluate(batches(1, 1), judge(), reference)
+    for nothing in ([], batches(1, 1)):
+        with pytest.raises(InputError, match="at least 2 generated"):
+            evaluate(nothing, judge(), reference)
     with pytest.raises(InputError, match="made with 'tiny'"):
         evaluate(batches(20, 8), judge(1), reference)
     broken = TinyJudge()
     sound = weights_sha256(broken)
     broken.body.data[0, 0] = torch.nan
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match="'tiny' gave NaN"):
         evaluate(batches(20, 8), JudgeExtractor(broken, "tiny", sound), reference)
     with pytest.raises(InputError, match="announced"):
         make_reference(batches(20, 8), judge(), source="noise", num_images=21)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -100,7 +99,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["card"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
         network = dict(card["network"])
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error

@@ -3,6 +3,7 @@
 Library functions take plain arguments; only the command line unpacks these into them.
 """
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -77,8 +78,6 @@ class DataConfig:
     """Rows that networks are trained on."""
     validation: str = "50000-59999"
     """Rows that settings are chosen on."""
-    test: str = ""
-    """Another source, or rows of this one, that numbers are reported against."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class GrowthConfig:
     """How the attack on generated images gets more steps as training goes on."""
 
     by: Literal["clock", "auc", "never"] = "auc"
-    """One more step every so many iterations, whenever the model tells real from fake, or never."""
+    """One more step every so many iterations, when the model tells real from fake, or never."""
     every: int = 1000
     """Iterations per additional step, by clock; least number between two, by AUC."""
     threshold: float = 0.8
@@ -241,13 +240,15 @@ def read(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
         return value
     if origin in (types.UnionType, typing.Union):
-        for option in arguments:
-            if option is type(None) and value is None:
-                return None
-            if option is not type(None):
-                return read(option, value, where)
+        if value is None and type(None) in arguments:
+            return None
+        return read(next(option for option in arguments if option is not type(None)), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, str):
+        # YAML takes 1e-3 for text, because it has no dot.
+        with contextlib.suppress(ValueError):
+            return float(value)
     if (
         isinstance(kind, type)
         and isinstance(value, kind)

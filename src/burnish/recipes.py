@@ -1,7 +1,7 @@
 """What each training is made of: data, network, loss, validation, the file that comes out."""
 
 import dataclasses
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def train_judge(
     def validate(model: nn.Module) -> dict[str, float]:
         return {"score": accuracy_of(model, held_out, device)}
 
-    settings = dataclasses.asdict(config) | {"data": data.source}
+    settings = plain(config) | {"data": data.source}
     run = out / f"judge-{name}"
     best = train(
         model, loss, batches, config.training, run,
@@ -62,7 +62,7 @@ def train_judge(
         "data": data.source,
         "data_sha256": data.sha256(),
         "validation": {"data": held_out.source, "accuracy": accuracy_of(best, held_out, device)},
-        "training": dataclasses.asdict(config.training),
+        "training": plain(config.training),
         "burnish": __version__,
     }
     path = run / "model.safetensors"
@@ -90,7 +90,7 @@ def train_consistency(experiment: Experiment, data: Dataset, out: Path, device: 
         scalings, config.training.num_steps, distilled,
         config.sigma_mean, config.sigma_std, config.num_stages,
     )  # fmt: skip
-    settings = dataclasses.asdict(config) | {"data": data.source}
+    settings = plain(config) | {"data": data.source}
     run = out / "consistency"
     batches = batches_of(data, config.training)
     best = train(student, loss, batches, config.training, run, device=device, settings=settings)
@@ -99,10 +99,10 @@ def train_consistency(experiment: Experiment, data: Dataset, out: Path, device: 
         "name": f"{experiment.name}-consistency-{config.method}",
         "data": data.source,
         "data_sha256": data.sha256(),
-        "config": dataclasses.asdict(config),
+        "config": plain(config),
         "burnish": __version__,
     }
-    model = ConsistencyModel(best.unet, scalings, card=json.loads(json.dumps(card)))  # pyright: ignore[reportArgumentType]
+    model = ConsistencyModel(best.unet, scalings, card=card)  # pyright: ignore[reportArgumentType]
     model.save(run / "pipeline")
     return run / "pipeline"
 
@@ -113,7 +113,7 @@ def _train_teacher(
     torch.manual_seed(config.teacher.training.seed)
     teacher = Preconditioned(_unet(config, data), scalings, consistent=False)
     loss = DenoisingLoss(scalings, config.teacher.sigma_mean, config.teacher.sigma_std)
-    settings = dataclasses.asdict(config.teacher) | {"unet": config.unet, "data": data.source}
+    settings = plain(config.teacher) | {"unet": config.unet, "data": data.source}
     best = train(
         teacher, loss, batches_of(data, config.teacher.training), config.teacher.training,
         out / "teacher", device=device, settings=settings,
@@ -189,7 +189,9 @@ def train_joint(
     validate = validate_joint(
         config, held_out.samples(shuffled), fakes.samples(slice(0, held_fakes))
     )
-    settings = dataclasses.asdict(config) | {"data": data.source, "fakes_sha256": fakes.sha256()}
+    # How the finished guide is best used is no part of its training, and may be said later.
+    trained = plain(dataclasses.replace(config, refine={}))
+    settings = trained | {"data": data.source, "fakes_sha256": fakes.sha256()}
     best = train(
         guide, joint_loss(config), batches, config.training, run,
         validate=validate, device=device, settings=settings,
@@ -207,7 +209,7 @@ def train_joint(
         "fakes": fakes.source,
         "fakes_sha256": fakes.sha256(),
         "validation": validate(best),
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "config": trained,
         "burnish": __version__,
     }
     path = run / "model.safetensors"
@@ -250,3 +252,16 @@ def load_real(experiment: Experiment, location: str = "") -> tuple[Dataset, Data
         source = f"{data.source}[{rows}]"
         parts.append(Dataset(whole.images_uint8[part], whole.labels[part], source))
     return parts[0], parts[1]
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return a configuration as strict JSON values: tuples become lists, infinity ``"inf"``."""
+
+    def value(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: value(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [value(inner) for inner in item]
+        return str(item) if isinstance(item, float) and not math.isfinite(item) else item
+
+    return value(dataclasses.asdict(config))

@@ -120,7 +120,6 @@ def train(
         betas=(0.9, 0.999),
         weight_decay=config.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: _learning_rate(config, n))
     ema = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True).to(
         accelerator.device
     )
@@ -137,7 +136,6 @@ def train(
         accelerator.unwrap_model(prepared).load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
         if hasattr(loss, "load_state_dict"):
             loss.load_state_dict(state["loss"])  # pyright: ignore[reportAttributeAccessIssue]
         if accelerator.scaler is not None:
@@ -152,7 +150,6 @@ def train(
                     "model": accelerator.unwrap_model(prepared).state_dict(),
                     "ema": ema.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
                     "loss": loss.state_dict() if hasattr(loss, "state_dict") else {},  # pyright: ignore[reportAttributeAccessIssue]
                     "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
                     "best": best,
@@ -170,11 +167,13 @@ def train(
     for step in bar:
         torch.manual_seed(stream(config.seed, f"step/{step}").initial_seed())
         batch = batches(step)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _learning_rate(config, step)
         buffers = [buffer.clone() for buffer in prepared.buffers()]
         value, numbers = loss(prepared, _to(batch, accelerator.device), step)
         optimizer.zero_grad()
         accelerator.backward(value)
-        norm = accelerator.clip_grad_norm_(prepared.parameters(), config.gradient_clip)
+        norm: Any = accelerator.clip_grad_norm_(prepared.parameters(), config.gradient_clip)
         if math.isfinite(value.item()) and math.isfinite(float(norm)):
             failures = 0
             optimizer.step()
@@ -188,7 +187,6 @@ def train(
                 buffer.copy_(before)
             if accelerator.scaler is not None:
                 optimizer.step()  # moves no weight, but lowers the scale of float16 gradients
-        schedule.step()
 
         done = step + 1
         if done % config.log_every == 0 or done == config.num_steps:

@@ -1,0 +1,1 @@
+"""Where a job runs; today in this process."""

@@ -4,13 +4,19 @@ The network is diffusers' ``UNet2DModel`` and the files are those of diffusers'
 ``ConsistencyModelPipeline``, so each side loads what the other saved.
 """
 
+# pyright: reportPrivateImportUsage=false
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, UNet2DModel
+from diffusers import (
+    CMStochasticIterativeScheduler,
+    ConsistencyModelPipeline,
+    UNet2DModel,
+)
 from torch import Tensor
 
 from burnish.checkpoint import write_aside
@@ -58,7 +64,7 @@ def build_unet(
         up_block_types=tuple(up),
         num_class_embeds=num_classes,
         norm_num_groups=norm_num_groups,
-        attention_head_dim=32,
+        attention_head_dim=min(32, widths[-1]),
         add_attention=attention,
         resnet_time_scale_shift="scale_shift",
         dropout=dropout,
@@ -104,7 +110,7 @@ class ConsistencyModel:
 
     def to(self, device: str) -> "ConsistencyModel":
         """Move the network to a device and return this model."""
-        self.unet.to(device)
+        self.unet.to(device)  # pyright: ignore[reportCallIssue, reportArgumentType]
         return self
 
     @torch.no_grad()
@@ -122,14 +128,16 @@ class ConsistencyModel:
             InputError: There is not one label per seed, or one is not of this model's classes.
         """
         device = next(self.unet.parameters()).device
-        if labels is None and self.num_classes is not None:
-            labels = Streams(seeds, "label").integers(self.num_classes)
-        if labels is not None and self.num_classes is None:
-            raise InputError("this model knows no classes; sample without labels")
-        if labels is not None and labels.shape != (len(seeds),):
-            raise InputError(f"{len(seeds)} seeds but labels of shape {list(labels.shape)}")
-        if labels is not None and not bool(((labels >= 0) & (labels < self.num_classes)).all()):
-            raise InputError(f"labels must be 0 .. {self.num_classes - 1}")
+        num_classes = self.num_classes
+        if labels is not None:
+            if num_classes is None:
+                raise InputError("this model knows no classes; sample without labels")
+            if labels.shape != (len(seeds),):
+                raise InputError(f"{len(seeds)} seeds but labels of shape {list(labels.shape)}")
+            if not bool(((labels >= 0) & (labels < num_classes)).all()):
+                raise InputError(f"labels must be 0 .. {num_classes - 1}")
+        elif num_classes is not None:
+            labels = Streams(seeds, "label").integers(num_classes)
         streams = Streams(seeds, "noise")
         on_device = None if labels is None else labels.to(device)
         images = torch.zeros(len(seeds), *self.image_shape, device=device)
@@ -154,16 +162,22 @@ class ConsistencyModel:
         """Write a folder that diffusers' ``ConsistencyModelPipeline.from_pretrained`` loads.
 
         Args:
-            folder: Where; replaced whole if it exists.
+            folder: Where; a pipeline that is there already is replaced whole.
             half: Store float16 weights, half the bytes.
+
+        Raises:
+            InputError: The folder holds something else.
         """
+        ours = (folder / "model_index.json").exists()
+        if folder.is_dir() and any(folder.iterdir()) and not ours:
+            raise InputError(f"{folder} holds other files; give a new folder")
         scheduler = CMStochasticIterativeScheduler(
             sigma_min=self.scalings.sigma_min,
             sigma_max=self.scalings.sigma_max,
             sigma_data=self.scalings.sigma_data,
             rho=self.scalings.rho,
         )
-        unet = UNet2DModel.from_config(self.unet.config)
+        unet: Any = UNet2DModel.from_config(self.unet.config)
         unet.load_state_dict(self.unet.state_dict())
         if half:
             unet.half()
@@ -178,20 +192,24 @@ class ConsistencyModel:
         Raises:
             InputError: Nothing loadable is there.
         """
-        local = Path(source).exists()
+        where: dict[str, Any] = {"local_files_only": Path(source).exists()}
         try:
-            pipeline = ConsistencyModelPipeline.from_pretrained(
-                str(source), local_files_only=local, torch_dtype=torch.float32
+            # Part by part: diffusers would run Python files that it finds beside a whole pipeline.
+            config: Any = CMStochasticIterativeScheduler.load_config(
+                str(source), subfolder="scheduler", **where
+            )
+            names = ("sigma_min", "sigma_max", "sigma_data", "rho")
+            scalings = Scalings(*(config[name] for name in names))
+            unet = UNet2DModel.from_pretrained(
+                str(source), subfolder="unet", torch_dtype=torch.float32, use_safetensors=True, **where
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"no consistency model can be loaded from {source}: {reason}"
             ) from error
-        config = pipeline.scheduler.config
-        scalings = Scalings(*(config[k] for k in ("sigma_min", "sigma_max", "sigma_data", "rho")))
         card_path = Path(source) / "card.json"
         card = (
             json.loads(card_path.read_text()) if card_path.is_file() else {"source": str(source)}
         )
-        return cls(pipeline.unet, scalings, num_steps, card)
+        return cls(unet, scalings, num_steps, card)

@@ -36,6 +36,7 @@ class DenoisingLoss:
     def __call__(
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch and the numbers worth a log line."""
         clean = batch.images * 2 - 1
         sigma = lognormal_sigmas(len(batch), self.sigma_mean, self.sigma_std, self.scalings)
         sigma = sigma.to(clean.device)
@@ -90,6 +91,7 @@ class ConsistencyLoss:
     def __call__(
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch and the numbers worth a log line."""
         clean, labels = batch.images * 2 - 1, batch.labels
         t, r = (sigma.to(clean.device) for sigma in self.pairs(len(batch), step))
         noise = torch.randn(clean.shape).to(clean.device)

@@ -8,8 +8,8 @@ The attack on the real pushes f_y down inside a small ball: real images must kee
 however they are nudged. The attack on the generated pushes f_v up, without a bound but with few
 steps: what the model itself would make of a fake must not fool it. Those steps grow in number, by
 the clock as in the paper, or whenever the model tells the two apart (running AUC, Yin et al. 2025,
-"DAT"). An attacked fake is frozen once it looks more real, over all classes, than the attacked real
-image beside it: pushing on would teach the model to reject what is real by its own measure.
+"DAT"). An attacked fake is frozen once it looks more real, over all classes, than the attacked
+real image beside it: pushing on would teach the model to reject what is real by its own measure.
 
 Attacks ascend the logit itself. Through the loss, sigma(f_v) / B times the same gradient, a
 confident model would hand its attacker a vanishing one.
@@ -207,6 +207,6 @@ def attack_fake(
 
 
 def area_under_curve(positive: Tensor, negative: Tensor) -> float:
-    """Return P(positive > negative) + P(equal) / 2 over all pairs: the area under the ROC curve."""
+    """Return P(positive > negative) + P(equal) / 2 over all pairs: the area under the ROC."""
     difference = positive[:, None] - negative[None, :]
     return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()

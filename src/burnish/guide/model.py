@@ -49,7 +49,8 @@ class Guide(nn.Module):
 
     Args:
         network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``, normalisation inside.
-        card: Facts about it: name, hash, ``realness`` quantiles of real images, ``refine`` settings.
+        card: Facts about it: name, hash, ``realness`` quantiles of real images, settings of
+            ``refine``.
         energy: ``logit`` or ``logsumexp``, what realness reads.
     """
 

@@ -1,7 +1,7 @@
 """Judges: small classifiers of real images whose features measure distances when Inception cannot.
 
-They are plain feed-forward convolution networks, unlike the residual guides: a judge that resembles
-the guide would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
+They are plain feed-forward convolution networks, unlike the residual guides: a judge that
+resembles the guide would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
 """
 
 from collections.abc import Sequence
@@ -81,4 +81,5 @@ class Judge(nn.Module):
         return self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         return self.forward_head(self.forward_features(images))

@@ -1,5 +1,7 @@
 """Classifiers of timm and torchvision by name, fed with [0, 1] pixels like our own."""
 
+from typing import Any
+
 import timm
 import torchvision
 from torch import Tensor, nn
@@ -36,15 +38,15 @@ class LibraryClassifier(nn.Module):
         super().__init__()
         library, _, name = source.partition("/")
         mean, std = IMAGENET_MEAN, IMAGENET_STD
+        options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         try:
             if library == "timm":
                 if not timm.is_model(name):
                     raise unknown("timm model", name, timm.list_models())
-                options = {} if num_classes is None else {"num_classes": num_classes}
                 self.network = timm.create_model(
                     name, pretrained=pretrained, in_chans=in_channels, **options
                 )
-                settings = self.network.pretrained_cfg
+                settings: Any = self.network.pretrained_cfg
                 mean, std = settings.get("mean", mean), settings.get("std", std)
             elif library == "torchvision":
                 names = torchvision.models.list_models(module=torchvision.models)
@@ -56,7 +58,6 @@ class LibraryClassifier(nn.Module):
                     raise InputError(
                         f"{source}: pretrained weights come with their own num_classes"
                     )
-                options = {} if num_classes is None else {"num_classes": num_classes}
                 weights = "DEFAULT" if pretrained else None
                 self.network = torchvision.models.get_model(name, weights=weights, **options)
             else:
@@ -68,4 +69,5 @@ class LibraryClassifier(nn.Module):
         self.normalize = Normalize(mean, std)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         return self.network(self.normalize(images))

@@ -25,4 +25,5 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the normalised images, of the same shape."""
         return (images - self.mean) / self.std

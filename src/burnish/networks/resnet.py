@@ -58,6 +58,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         return self.head(self.pool(self.stages(self.stem(self.normalize(images)))))
 
 
@@ -128,6 +129,7 @@ class WideResNet(nn.Module):
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         hidden = self.stages(self.stem(self.normalize(images)))
         return self.head(self.pool(self.final(hidden)))
 

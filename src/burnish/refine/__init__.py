@@ -1,0 +1,1 @@
+"""Refinement: gradient ascent on a per-image objective inside a ball."""

@@ -5,9 +5,8 @@
 
 with g the gradient of the objective. This is the refinement *and* the attack inside the training
 of the joint model; only the objective differs. It knows neither networks nor labels: an objective
-maps images ``[B, C, H, W]`` to one value per image ``[B]``, to be maximised. Values are summed
-over the batch before differentiation, never averaged, so an image's path does not depend on its
-companions.
+maps images ``[B, C, H, W]`` to one value per image ``[B]``, to be maximised. Gradients are of the
+sum over the batch, never the mean: an image's path does not depend on its companions.
 
 Start images are clamped to [0, 1] before the ball is centred on them. The ball and the box then
 share a point, and neither projecting nor clamping can undo the other.
@@ -34,7 +33,8 @@ NORM_FLOOR = 1e-12
 class Ball(Protocol):
     """Where images may go: within ``eps`` of where they began."""
 
-    eps: float
+    @property
+    def eps(self) -> float: ...  # noqa: D102
 
     def random_start(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a random point of the ball around each image."""
@@ -109,7 +109,7 @@ class Iterate:
 
     Args:
         step: Steps made so far, from 1 on.
-        images: ``[B, C, H, W]``; in [0, 1], but between the steps of an SGLD that clamps at the end.
+        images: ``[B, C, H, W]``; in [0, 1], save before the last step of sgld without clamp_each.
         values: ``[B]``, the objective at the point that the step was taken *from*.
         moved: ``[B]`` bool, False for images that had been stopped.
     """
@@ -141,7 +141,7 @@ def pgd(
         num_steps: How many steps, or fewer if all images have been stopped; 0 yields nothing.
         random_start: Begin at a random point of the ball.
         generator: Of the random start; drawn on the CPU.
-        stop: ``values -> [B]`` bool, asked before each step; an image that it names stays for good.
+        stop: ``values -> [B]`` bool, asked before each step; an image it names stays for good.
 
     Raises:
         ValueError: A random start was asked for, but the ball is infinite.
@@ -190,7 +190,7 @@ def sgld(
 
     def step(gradient: Tensor) -> Tensor:
         move = step_size * gradient
-        return move if noise is None else move + noise_std * noise().to(gradient)
+        return move + noise_std * noise().to(gradient) if noise and noise_std else move
 
     start = images.clamp(0, 1)
     return _climb(objective, start, start, ball, step, num_steps, stop, clamp_each)
@@ -198,10 +198,9 @@ def sgld(
 
 def last(iterates: Iterator[Iterate], start: Tensor) -> Tensor:
     """Run to the end and return the final images; ``start`` if no step was made."""
-    images = start
     for iterate in iterates:
-        images = iterate.images
-    return images
+        start = iterate.images
+    return start
 
 
 def _climb(

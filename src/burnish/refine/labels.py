@@ -64,8 +64,8 @@ def assign_with_quotas(logits: Tensor, quotas: Tensor, num_rounds: int = 300) ->
     """Return labels ``[N]`` that meet exact class quotas at nearly the highest total log p(y|x).
 
     Maximising sum_i log p(y_i|x_i) under quotas is a transport problem. Its soft form is solved
-    for one price per class by Sinkhorn's iteration, at a falling temperature; images then choose by
-    f_k - price_k, the most decided first, and take their next choice where a class is full.
+    for one price per class by Sinkhorn's iteration, at a falling temperature; images then choose
+    by f_k - price_k, the most decided first, and take their next choice where a class is full.
 
     Args:
         logits: ``[N, K]``.

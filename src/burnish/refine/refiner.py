@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError, unknown
-from burnish.guide.model import Guide
+from burnish.guide.model import Climb, Guide
 from burnish.refine.ascent import Ball, Iterate, L2Ball, LinfBall, Unbounded, pgd, sgld
 from burnish.refine.settings import PRESETS, RefineSettings, settings_for
 from burnish.samples import Samples
@@ -94,7 +94,10 @@ class Refiner:
         for samples in batches:
             if place == 0:
                 check_fit(self.guide, samples, labels)
-            yield self.refine(samples, labels[place : place + len(samples)])
+            here = labels[place : place + len(samples)]
+            if len(here) < len(samples):
+                raise InputError(f"{len(labels)} labels are fewer than the images")
+            yield self.refine(samples, here)
             place += len(samples)
 
     def refine(self, samples: Samples, labels: Tensor) -> Refined:
@@ -107,70 +110,56 @@ class Refiner:
             with torch.no_grad():
                 objective_before, realness_before = climb(samples.images), climb.realness
             images, num_steps = samples.images, torch.zeros_like(labels)
-            stopped_real = torch.zeros(len(samples), dtype=torch.bool, device=self.device)
-
-            def stop(values: Tensor) -> Tensor:
-                nonlocal stopped_real
-                del values
-                stopped_real = stopped_real | (climb.realness >= self.threshold)
-                return stopped_real
-
-            for iterate in self._climb(climb, samples, stop):
+            for iterate in self._climb(climb, samples):
                 images, num_steps = iterate.images, num_steps + iterate.moved
-                if not iterate.moved.any():
-                    break
             with torch.no_grad():
                 objective_after, realness_after = climb(images), climb.realness
         moved = (images - samples.images).flatten(1)
-        still = (moved == 0).all(1)
         ledger = Ledger(
             samples.ids.cpu(),
             labels.cpu(),
-            objective_before.float().cpu(),
-            objective_after.float().cpu(),
+            objective_before.cpu(),
+            objective_after.cpu(),
             realness_before.cpu(),
             realness_after.cpu(),
             moved.norm(dim=1).cpu(),
             moved.abs().amax(1).cpu(),
             num_steps.cpu(),
-            tuple(
-                "no steps asked"
-                if settings.num_steps == 0
-                else "real enough"
-                if real
-                else "no gradient"
-                if unmoved and settings.eps != 0
-                else "all steps made"
-                for real, unmoved in zip(stopped_real.tolist(), still.tolist(), strict=True)
-            ),
+            self._reasons(num_steps, moved),
         )
         return Refined(samples.with_images(images).to("cpu"), ledger)
 
-    def _climb(self, climb: Any, samples: Samples, stop: Any) -> Iterator[Iterate]:
-        settings = self.settings
+    def _climb(self, climb: Climb, samples: Samples) -> Iterator[Iterate]:
+        settings, threshold = self.settings, self.threshold
         assert settings.step_size is not None
-        ball: Ball
-        if settings.norm == "none" or settings.eps is None:
-            ball = Unbounded()
-        else:
+        ball: Ball = Unbounded()
+        if settings.norm != "none":
+            assert settings.eps is not None
             ball = (L2Ball if settings.norm == "l2" else LinfBall)(settings.eps)
-        stop = None if self.threshold is None else stop
+        stop = None if threshold is None else lambda values: climb.realness >= threshold
         if settings.update == "pgd":
             return pgd(
                 climb, samples.images, ball, settings.step_size, settings.num_steps, stop=stop
             )
-        noise = None
-        if settings.noise_std > 0:
-            streams = Streams(samples.ids.tolist(), "sgld", settings.seed)
-            shape = samples.images.shape[1:]
-
-            def noise() -> Tensor:
-                return streams.normal(shape).to(self.device)
-
+        streams = Streams(samples.ids.tolist(), "sgld", settings.seed)
         return sgld(
             climb, samples.images, ball, settings.step_size, settings.num_steps,
-            noise_std=settings.noise_std, noise=noise, stop=stop, clamp_each=settings.clamp_each,
+            noise_std=settings.noise_std, noise=lambda: streams.normal(samples.images.shape[1:]),
+            stop=stop, clamp_each=settings.clamp_each,
         )  # fmt: skip
+
+    def _reasons(self, num_steps: Tensor, moved: Tensor) -> tuple[str, ...]:
+        settings = self.settings
+        if settings.num_steps == 0:
+            return ("no steps asked",) * len(num_steps)
+        may_move = settings.eps != 0 and settings.step_size != 0
+        stuck = (moved == 0).all(1) & may_move
+        reasons = ["no gradient" if still else "all steps made" for still in stuck.tolist()]
+        # Only the stop rule makes an image's steps fewer than those asked for.
+        return tuple(
+            "real enough" if steps < settings.num_steps else reason
+            for steps, reason in zip(num_steps.tolist(), reasons, strict=True)
+        )
 
 
 def realness_quantile(guide: Guide, quantile: float | None) -> float | None:

@@ -5,15 +5,14 @@ Presets:
 * ``bigroc`` (Ganz & Elad 2023): targeted L2 PGD on the cross-entropy of any classifier, 7 steps of
   1.5 eps / 7. The ball is true and levels are rounded; the released notebooks centre it after the
   first step (reaching 1.21 eps) and truncate.
-* ``golan24-sgld`` (Golan et al. 2024, released script): 15 raw-gradient steps of 0.002 on the logit
-  of a joint model, noise 1e-4, one clamp at the end.
+* ``golan24-sgld`` (Golan et al. 2024, released script): 15 raw-gradient steps of 0.002 on the
+  logit of a joint model, noise 1e-4, one clamp at the end.
 * ``golan24-pgd``: the same objective by normalised steps in an L2 ball.
-* ``joint``: what burnish does when nothing else is said; ``golan24-pgd`` with per-image stopping at
-  the realness of real images.
+* ``joint``: what burnish does when nothing else is said; ``golan24-pgd`` with per-image stopping
+  at the realness of real images.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +50,8 @@ class RefineSettings:
     """Of the SGLD noise."""
 
 
+NAMES = tuple(field.name for field in dataclasses.fields(RefineSettings))
+
 PRESETS: dict[str, RefineSettings] = {
     "joint": RefineSettings(stop_quantile=0.5),
     "bigroc": RefineSettings(objective="ce"),
@@ -79,18 +80,26 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
         preset = "joint" if "realness" in guide.card else "bigroc"
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    settings = PRESETS[preset]
+    settings, card = PRESETS[preset], guide.card.get("refine", {})
     if preset == "joint":
-        settings = dataclasses.replace(settings, **guide.card.get("refine", {}))
+        for name in card:
+            if name not in NAMES:
+                raise unknown("refine setting in the guide's card", name, NAMES)
+        settings = dataclasses.replace(settings, **card)
     given = {name: value for name, value in overrides.items() if value is not None}
     settings = dataclasses.replace(settings, **given)
-    if settings.eps is None and settings.norm != "none":
-        suggested = guide.card.get("refine", {}).get("eps")
-        if suggested is None:
-            raise InputError(
-                "give --eps, the L2 radius in [0, 1] pixels, e.g. 1.0 for 32x32 images"
-            )
-        settings = dataclasses.replace(settings, eps=suggested)
+    if settings.norm == "none":
+        if "eps" in given:
+            raise InputError("eps means nothing without a ball; leave it out or give --norm l2")
+        settings = dataclasses.replace(settings, eps=None)
+    elif "eps" not in given:
+        # A radius says nothing about another norm's ball.
+        eps = card.get("eps") if settings.norm == card.get("norm", "l2") else None
+        if eps is None:
+            raise InputError("give --eps, the radius in [0, 1] pixels, e.g. L2 1.0 for 32x32")
+        settings = dataclasses.replace(settings, eps=eps)
+    if settings.update == "pgd" and given.get("noise_std"):
+        raise InputError("noise_std belongs to --update sgld; pgd has no noise")
     if settings.step_size is None:
         if settings.update == "sgld" or settings.eps is None:
             raise InputError("give --step-size; it has no default without a ball or for sgld")
@@ -102,10 +111,10 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
 
 def _check(settings: RefineSettings, guide: Guide) -> None:
     guide.objective(settings.objective, torch.zeros(0, dtype=torch.int64))
-    for name, low in (("eps", 0), ("step_size", 0), ("num_steps", 0), ("noise_std", 0)):
+    for name in ("eps", "step_size", "num_steps", "noise_std"):
         value = getattr(settings, name)
-        if value is not None and not low <= value < float("inf"):
-            raise InputError(f"{name} must be a finite number of at least {low}, not {value}")
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(f"{name} must be a finite number of at least 0, not {value}")
     if settings.update not in ("pgd", "sgld"):
         raise unknown("update", settings.update, ["pgd", "sgld"])
     if settings.norm not in ("l2", "linf", "none"):

@@ -84,7 +84,9 @@ class ParquetSamples(SampleFile):
                     for batch in file.iter_batches(64, [group], [self._column]):
                         for cell in batch.column(0).to_pylist():
                             if not cell or cell.get("bytes") is None:
-                                raise InputError(f"{self.path}: image {place} is missing: null")
+                                raise InputError(
+                                    f"{self.path}: image {place} has no bytes; embed them"
+                                )
                             if wanted is None or place in wanted:
                                 yield place, cell["bytes"]
                             place += 1
@@ -130,9 +132,8 @@ def find_parts(path: Path) -> list[Path]:
         return [path] if path.exists() else []
     folder, pattern = (path, "*.parquet") if path.is_dir() else (path.parent, path.name)
     parts = sorted(part for part in folder.glob(pattern) if not part.name.startswith("."))
-    splits = sorted(
-        {match[1] for part in parts if (match := re.match(r"(.+)-\d+-of-\d+", part.stem))}
-    )
+    matches = [re.match(r"(.+)-\d+-of-", part.stem) for part in parts]
+    splits = sorted({match[1] for match in matches if match})
     if len(splits) > 1:
         some = folder / f"{splits[0]}-*.parquet"
         raise InputError(f"{path} holds the splits {', '.join(splits)}; name one, e.g. '{some}'")
@@ -151,21 +152,18 @@ def write(target: Path, samples: Iterator[Samples], names: Sequence[str] | None)
     rows = _rows(samples, ids, names)
     group = list(islice(rows, 256))
     columns = list(group[0])
-    plain = target.with_name(f"{target.name}.plain")
-    with pq.ParquetWriter(plain, _layout(columns), use_dictionary=False) as writer:
+    with pq.ParquetWriter(target, _layout(columns), use_dictionary=False) as writer:
         while group:
             writer.write_table(pa.Table.from_pylist(group, _layout(columns)))
             group = list(islice(rows, 256))
-    if ids == list(range(len(ids))):
-        plain.rename(target)
-        return
-    # Whether ids are needed is known at the end only, and a column cannot be added in place.
-    layout = _layout([*columns, "id"])
-    with _opened(plain) as file, pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
-        for index in range(file.num_row_groups):
-            table = file.read_row_group(index)
-            own = [ids[index * 256 : index * 256 + len(table)]]
-            writer.write_table(table.append_column(layout.field("id"), own).cast(layout))
+    if ids != list(range(len(ids))):
+        # Known at the end only; and a column cannot be added in place.
+        plain, layout = target.rename(f"{target}.plain"), _layout([*columns, "id"])
+        with _opened(plain) as file, pq.ParquetWriter(target, layout, use_dictionary=False) as new:
+            for index in range(file.num_row_groups):
+                table = file.read_row_group(index)
+                own = [ids[index * 256 : index * 256 + len(table)]]
+                new.write_table(table.append_column(layout.field("id"), own).cast(layout))
 
 
 def _rows(

@@ -1,0 +1,299 @@
+"""The command line: each command reads its arguments, makes one library call, writes files.
+
+Bad input ends with one line on stderr and exit code 2.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import yaml
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from burnish.errors import InputError
+
+__all__ = ["main"]
+
+app = SubcommandApp()
+Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+Update = Literal["pgd", "sgld"]
+Norm = Literal["l2", "linf", "none"]
+Labeling = Literal["given", "pseudo", "balanced", "quotas"]
+
+
+@app.command
+def demo(out: Path = Path("demo"), num_images: int = 1000, device: Device = "auto") -> None:
+    """Sample, refine, score and show, with what ships in the package. No network, no data.
+
+    A one-step consistency model of Fashion-MNIST makes images, a joint classifier-discriminator
+    refines them, and two judges that never saw the guide score both against real test images.
+
+    Args:
+        out: Folder for base.npz, refined.npz, the ledger, result.json and report.html.
+        num_images: How many images, from seed 0 on.
+        device: Where to compute.
+    """
+    from burnish.demo import run_demo
+
+    print(run_demo(out, num_images, resolve_device(device)))
+
+
+@app.command
+def train(
+    what: Positional[Literal["judge", "consistency", "joint", "all"]],
+    config: Positional[Path],
+    data: str = "",
+    out: Path = Path("runs"),
+    only: str = "",
+    device: Device = "auto",
+    dry_run: bool = False,
+) -> None:
+    """Train what an experiment describes. Give the same command again to resume.
+
+    Example: burnish train all experiments/digits.yaml
+
+    Args:
+        what: judge (classifiers that score), consistency (the generator, and its diffusion
+            teacher), joint (the guide; needs the generator or a file of images), or all in turn.
+        config: An experiment in YAML, see experiments/.
+        data: Where the real images are, if not where the experiment says: npz, parquet, folder.
+        out: Folder of runs; this one goes to OUT/NAME.
+        only: Train only the judge of this name.
+        device: Where to compute.
+        dry_run: Print the resolved experiment and stop.
+    """
+    from burnish import recipes
+    from burnish.config import load_experiment
+    from burnish.errors import unknown
+
+    experiment = load_experiment(config)
+    if only and only not in experiment.judges:
+        raise unknown("judge", only, experiment.judges)
+    if dry_run:
+        print(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(experiment))), width=99))
+        return
+    run, place = out / experiment.name, resolve_device(device)
+    real, held_out = recipes.load_real(experiment, data)
+    if what in ("judge", "all"):
+        if not experiment.judges:
+            raise InputError(f"{config} names no judges")
+        for name in [only] if only else experiment.judges:
+            print(recipes.train_judge(experiment, name, real, held_out, run, place))
+    if what in ("consistency", "all"):
+        print(recipes.train_consistency(experiment, real, run, place))
+    if what in ("joint", "all"):
+        print(recipes.train_joint(experiment, real, held_out, run, place))
+
+
+@app.command
+def sample(
+    model: Positional[str],
+    seeds: str = "0-999",
+    num_steps: int = 1,
+    label: int | None = None,
+    out: Path = Path("samples.npz"),
+    batch_size: int = 100,
+    device: Device = "auto",
+    dry_run: bool = False,
+) -> None:
+    """Sample a consistency model. Image i depends on seed i alone, not on the batch.
+
+    Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
+
+    Args:
+        model: A shipped generator (fashion_mnist), a folder of diffusers' ConsistencyModelPipeline,
+            or its name on the hub.
+        seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
+        num_steps: Network calls per image.
+        label: Class of all images; by default each seed draws its own.
+        out: samples.npz, samples.parquet, or a name without suffix for a folder of PNG.
+        batch_size: Images per network call.
+        device: Where to compute.
+        dry_run: Say what would be done and stop.
+    """
+    from burnish.engines.local import sample_file
+    from burnish.generators import load_generator
+    from burnish.seeds import parse_seeds
+
+    numbers = parse_seeds(seeds)
+    generator = load_generator(model, num_steps).to(resolve_device(device))
+    labels = None if label is None else torch.full((len(numbers),), label)
+    if dry_run:
+        shape = "x".join(map(str, generator.image_shape))
+        print(f"{len(numbers)} images of {shape}, {generator.nfe} network calls each, to {out}")
+        return
+    sample_file(generator, numbers, out, labels=labels, batch_size=batch_size)
+    print(out)
+
+
+@app.command
+def refine(
+    samples: Positional[Path],
+    guide: str,
+    out: Path = Path("refined.npz"),
+    preset: str | None = None,
+    labels: Labeling = "given",
+    eps: float | None = None,
+    num_steps: int | None = None,
+    step_size: float | None = None,
+    objective: str | None = None,
+    update: Update | None = None,
+    norm: Norm | None = None,
+    noise_std: float | None = None,
+    stop_quantile: float | None = None,
+    seed: int | None = None,
+    batch_size: int = 100,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: Device = "auto",
+    dry_run: bool = False,
+) -> None:
+    """Move images a few careful steps up the gradient of a guide.
+
+    Example: burnish refine samples.npz --guide fashion_mnist --out refined.npz
+
+    Args:
+        samples: What to refine: .npz (arr_0, arr_1), .parquet, or a folder of images.
+        guide: A shipped guide (fashion_mnist), a .safetensors file of burnish train joint, or any
+            classifier as timm/NAME or torchvision/NAME.
+        out: refined.npz, refined.parquet, or a name without suffix for a folder of PNG; beside it
+            a ledger (.parquet, a row per image) and the settings (.json).
+        preset: joint (stops at the realness of real images), bigroc (any classifier), golan24-pgd,
+            golan24-sgld. Default: joint if the guide is a joint model, else bigroc.
+        labels: given (by the file), pseudo (the guide's opinion), balanced (its opinion against the
+            mean), quotas (equal classes exactly).
+        eps: Radius of the L2 ball over all values of an image, pixels in [0, 1].
+        num_steps: Steps per image, at most.
+        step_size: Length of a step; default 1.5 eps / num_steps. For sgld, factor on the gradient.
+        objective: logit, ce, bce, ce_minus_bce, ce_plus_bce or logsumexp.
+        update: pgd (normalised steps) or sgld (raw gradient and noise).
+        norm: The ball's norm.
+        noise_std: Standard deviation of the noise of one sgld step.
+        stop_quantile: Stop an image when its realness reaches this quantile of real images.
+        seed: Of the sgld noise.
+        batch_size: Images per network call.
+        precision: Inside the guide; pixels are float32 always.
+        device: Where to compute.
+        dry_run: Print the resolved settings and stop.
+    """
+    from burnish.engines.local import refine_file
+    from burnish.guide.load import load_guide
+    from burnish.refine.refiner import settings_for
+    from burnish.storage import open_samples
+
+    judge = load_guide(guide).to(resolve_device(device))
+    settings = settings_for(
+        judge, preset, eps=eps, num_steps=num_steps, step_size=step_size, objective=objective,
+        update=update, norm=norm, noise_std=noise_std, stop_quantile=stop_quantile, seed=seed,
+    )  # fmt: skip
+    if dry_run:
+        print(f"{len(open_samples(samples))} images to {out}")
+        print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
+        return
+    facts = refine_file(
+        samples, judge, settings, out, labeling=labels, batch_size=batch_size, precision=precision
+    )
+    print(
+        f"{out}: {facts['num_images']} images, {facts['mean_num_steps']:.1f} steps each, "
+        f"{facts['share_real_enough']:.0%} stopped as real enough, {facts['seconds']:.0f} s"
+    )
+
+
+@app.command
+def evaluate(
+    generated: Positional[Path],
+    reference: str,
+    feature_extractor: str | None = None,
+    json_out: Annotated[Path | None, arg(name="json")] = None,
+    save_reference: Path | None = None,
+    num_neighbors: int = 3,
+    batch_size: int = 250,
+    device: Device = "auto",
+) -> None:
+    """Score images against real ones: FID, KID, Inception Score, precision, recall.
+
+    Example: burnish evaluate refined.npz --reference fashion_mnist/plain --json result.json
+
+    Args:
+        generated: The images to score, as they are on disk.
+        reference: Shipped statistics (fashion_mnist/plain), an .npz with mu and sigma, or real
+            images: .npz, .parquet, folder, or some rows of them as PATH[0-9999].
+        feature_extractor: A shipped judge (fashion_mnist/plain), a judge's .safetensors, or one of
+            torch-fidelity's, e.g. inception-v3-compat. Default: the judge that made the shipped
+            reference, else inception-v3-compat.
+        json_out: Write the result there, at full precision.
+        save_reference: Keep the statistics of real images there, for the next time.
+        num_neighbors: k of precision and recall.
+        batch_size: Images per network call.
+        device: Where to compute.
+    """
+    from burnish.engines.scoring import evaluate_file
+
+    result = evaluate_file(
+        generated, reference, feature_extractor, num_neighbors=num_neighbors,
+        batch_size=batch_size, device=resolve_device(device), save_reference=save_reference,
+    )  # fmt: skip
+    if json_out:
+        from burnish.provenance import write_json
+
+        write_json(json_out, result)
+    shown = ("fid", "kid", "inception_score", "precision", "recall")
+    found = {name: result[name] for name in shown if result[name] is not None}
+    print("  ".join(f"{name} {value:.4g}" for name, value in found.items()))
+    print(f"{result['num_images']} images, {result['feature_extractor']}, {result['reference']}")
+    for warning in result["warnings"]:
+        print(f"note: {warning}", file=sys.stderr)
+
+
+@app.command
+def report(results: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
+    """Show results on one self-contained page: pairs, what changed, realness, metrics, curves.
+
+    Example: burnish report demo runs/digits/joint --out report.html
+
+    Args:
+        results: JSON files of evaluate, folders of demo, run folders of train.
+        out: The page.
+    """
+    from burnish.report import write_report
+
+    if not results:
+        raise InputError("name at least one result: a JSON file, a demo folder or a run folder")
+    print(write_report(results, out))
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to compute on; ``auto`` prefers CUDA.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"no device {device!r} here: {reason}") from error
+    return device
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; returns nothing, exits with 2 on bad input."""
+    try:
+        return app.cli(
+            prog="burnish",
+            description="Refine generated images up the gradient of a joint "
+            "classifier-discriminator. New here? Try: burnish demo",
+            args=arguments,
+            sort_subcommands=False,
+        )
+    except InputError as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("burnish: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,160 @@
+"""Jobs in this process: files in, files out, one batch in memory at a time."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+from tqdm import tqdm
+
+from burnish.checkpoint import write_aside
+from burnish.errors import InputError
+from burnish.generators.consistency import ConsistencyModel
+from burnish.guide.model import Guide
+from burnish.provenance import provenance, sidecar_of, write_json
+from burnish.refine.labels import choose_labels
+from burnish.refine.refiner import Refiner, RefineSettings, check_fit
+from burnish.samples import Samples
+from burnish.storage import SampleFile, open_samples, write_samples
+
+__all__ = ["ledger_of", "refine_file", "sample_file"]
+
+
+def ledger_of(path: Path) -> Path:
+    """Return the parquet file beside refined samples that says what was done to each image."""
+    return path.with_name(f"{path.stem}.parquet")
+
+
+def sample_file(
+    generator: ConsistencyModel,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    labels: Tensor | None = None,
+    batch_size: int = 100,
+) -> dict[str, Any]:
+    """Sample one image per seed into a file and describe it in a JSON file beside it.
+
+    Args:
+        generator: Makes the images.
+        seeds: One per image.
+        out: ``.npz``, ``.parquet`` or a folder of PNG.
+        labels: One per image, or None to draw them from the seeds.
+        batch_size: Images per network call; it does not change them.
+
+    Returns:
+        What the JSON file says.
+    """
+    began = time.perf_counter()
+    batches = generator.batches(seeds, labels, batch_size)
+    write_samples(out, _progress("sample", batches, len(seeds)), len(seeds))
+    facts = {
+        "generator": generator.card,
+        "num_images": len(seeds),
+        "seeds": _span(seeds),
+        "num_steps": generator.nfe,
+        "seconds": time.perf_counter() - began,
+        **provenance(),
+    }
+    write_json(sidecar_of(out), facts)
+    return facts
+
+
+def refine_file(
+    source: Path,
+    guide: Guide,
+    settings: RefineSettings,
+    out: Path,
+    *,
+    labeling: str = "given",
+    batch_size: int = 100,
+    precision: str = "float32",
+) -> dict[str, Any]:
+    """Refine a file of samples; writes the samples, their ledger and a JSON file that says how.
+
+    Args:
+        source: What to refine.
+        guide: Climbed, on its device.
+        settings: Resolved settings.
+        out: ``.npz``, ``.parquet`` or a folder of PNG; labels, ids and names stay.
+        labeling: ``given``, ``pseudo``, ``balanced`` or ``quotas``.
+        batch_size: Images per network call; it does not change what comes out.
+        precision: ``float32`` or ``bfloat16`` inside the guide.
+
+    Returns:
+        What the JSON file says.
+
+    Raises:
+        InputError: The samples cannot be read, have no labels where they are needed, or do not fit
+            the guide.
+    """
+    began = time.perf_counter()
+    file = open_samples(source, batch_size)
+    ledger_path = ledger_of(out)
+    if Path(source).resolve() in (out.resolve(), ledger_path.resolve()):
+        raise InputError(f"{out} would replace its own input; choose another --out")
+    labels = _labels(file, guide, labeling)
+    refiner = Refiner(guide, settings, precision)
+    totals = {"num_steps": 0, "real enough": 0}
+    ledger_path.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(ledger_path) as aside:
+        writer: pq.ParquetWriter | None = None
+
+        def refined() -> Iterator[Samples]:
+            nonlocal writer
+            for part in refiner(_progress("refine", file, len(file)), labels):
+                table = pa.table(part.ledger.columns())
+                writer = writer or pq.ParquetWriter(aside, table.schema)
+                writer.write_table(table)
+                totals["num_steps"] += int(part.ledger.num_steps.sum())
+                totals["real enough"] += part.ledger.stopped.count("real enough")
+                yield part.samples
+
+        try:
+            write_samples(out, refined(), len(file), file.names)
+        finally:
+            if writer:
+                writer.close()
+    facts = {
+        "input": str(source),
+        "guide": guide.card,
+        "settings": dataclasses.asdict(settings),
+        "threshold": refiner.threshold,
+        "labels": labeling,
+        "precision": precision,
+        "num_images": len(file),
+        "mean_num_steps": totals["num_steps"] / len(file),
+        "share_real_enough": totals["real enough"] / len(file),
+        "seconds": time.perf_counter() - began,
+        **provenance(),
+    }
+    write_json(sidecar_of(out), facts)
+    return facts
+
+
+def _labels(file: SampleFile, guide: Guide, labeling: str) -> Tensor | None:
+    if labeling == "given":
+        return file.labels
+    first = next(iter(file))
+    check_fit(guide, first, None)
+    device = next(guide.parameters()).device
+    batches = _progress("label", file, len(file))
+    return choose_labels(batches, lambda images: guide(images.to(device)), labeling)
+
+
+def _progress(what: str, batches: Iterable[Samples], total: int) -> Iterator[Samples]:
+    with tqdm(total=total, desc=what, unit="image", smoothing=0.1) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
+
+
+def _span(seeds: Sequence[int]) -> str:
+    """Write seeds as the command line reads them, if they are one range."""
+    first, last = seeds[0], seeds[-1]
+    whole = list(seeds) == list(range(first, last + 1))
+    return f"{first}-{last}" if whole else ",".join(map(str, seeds))

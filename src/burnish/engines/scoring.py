@@ -1,0 +1,101 @@
+"""Scoring a file of images against real ones, by name or by path."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from tqdm import tqdm
+
+from burnish.metrics import FeatureExtractor, Reference, evaluate, make_reference
+from burnish.metrics.judges import load_extractor, shipped_judges, shipped_references
+from burnish.provenance import provenance
+from burnish.samples import Samples
+from burnish.storage import SampleFile, open_samples
+from burnish.storage.datasets import load_dataset
+
+__all__ = ["evaluate_file", "load_reference"]
+
+DEFAULT_EXTRACTOR = "inception-v3-compat"
+
+
+def evaluate_file(
+    generated: Path,
+    reference: str,
+    feature_extractor: str | None = None,
+    *,
+    num_neighbors: int = 3,
+    batch_size: int = 250,
+    device: str = "cpu",
+    save_reference: Path | None = None,
+) -> dict[str, Any]:
+    """Return the metrics of a file of images, see :func:`burnish.metrics.evaluate`.
+
+    Args:
+        generated: The file.
+        reference: The name of shipped statistics, an ``.npz`` with them, or real images.
+        feature_extractor: Name or path; None takes the judge of shipped statistics.
+        num_neighbors: k of precision and recall.
+        batch_size: Images per network call.
+        device: Where to compute.
+        save_reference: Where to keep the statistics of real images.
+
+    Raises:
+        InputError: Something is missing or does not fit together.
+    """
+    file = open_samples(generated, batch_size)
+    if feature_extractor is None:
+        feature_extractor = reference if reference in shipped_judges() else DEFAULT_EXTRACTOR
+    extractor = load_extractor(feature_extractor, device)
+    real = load_reference(reference, extractor, batch_size)
+    if save_reference:
+        real.save(save_reference)
+    with tqdm(total=len(file), desc="evaluate", unit="image") as bar:
+        result = evaluate(
+            file,
+            extractor,
+            real,
+            num_neighbors=num_neighbors,
+            progress=lambda done: bar.update(done - bar.n),
+        )
+    return {"generated": str(generated), **result, **provenance()}
+
+
+def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:
+    """Return the reference of a name or path, made now if it is a set of real images.
+
+    Some rows of a labelled set are meant by ``NAME_OR_PATH[first-last]``, e.g. ``digits[0-99]``.
+
+    Raises:
+        InputError: It does not exist, or was made with another extractor.
+    """
+    shipped = shipped_references()
+    if name in shipped or _holds_statistics(Path(name)):
+        return Reference.load(shipped.get(name, Path(name)), extractor=extractor)
+    if rows := re.fullmatch(r"(.+)\[(\d+-\d+)\]", name):
+        data = load_dataset(rows[1], rows[2])
+        parts = (
+            data.samples(slice(start, start + batch_size))
+            for start in range(0, len(data), batch_size)
+        )
+        return make_reference(parts, extractor, source=name, num_images=len(data))
+    file = open_samples(name, batch_size)
+    return make_reference(_shown(file), extractor, source=name, num_images=len(file))
+
+
+def _shown(file: SampleFile) -> Iterator[Samples]:
+    with tqdm(total=len(file), desc="reference", unit="image") as bar:
+        for batch in file:
+            yield batch
+            bar.update(len(batch))
+
+
+def _holds_statistics(path: Path) -> bool:
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with ZipFile(path) as archive:
+            return "mu.npy" in archive.namelist()
+    except BadZipFile:
+        return False

@@ -1,0 +1,50 @@
+"""Feature extractors and references by name or path, shipped ones included."""
+
+from pathlib import Path
+
+from burnish.checkpoint import SHIPPED, file_sha256, load_model
+from burnish.errors import InputError, unknown
+from burnish.metrics.features import (
+    FeatureExtractor,
+    FidelityExtractor,
+    JudgeExtractor,
+    known_extractors,
+)
+
+__all__ = ["load_extractor", "shipped_judges", "shipped_references"]
+
+
+def shipped_judges() -> dict[str, Path]:
+    """Return the judges that come with the package: ``<data set>/<judge>`` -> file."""
+    found = sorted(SHIPPED.glob("*/judge-*.safetensors"))
+    return {f"{path.parent.name}/{path.stem.removeprefix('judge-')}": path for path in found}
+
+
+def shipped_references() -> dict[str, Path]:
+    """Return the shipped reference statistics, named like the judge that made them."""
+    found = sorted(SHIPPED.glob("*/reference-*.npz"))
+    return {f"{path.parent.name}/{path.stem.removeprefix('reference-')}": path for path in found}
+
+
+def load_extractor(name: str, device: str = "cpu") -> FeatureExtractor:
+    """Load a feature extractor.
+
+    Args:
+        name: A shipped judge (``fashion_mnist/plain``), the path of a judge's file, or one of
+            torch-fidelity's extractors (``inception-v3-compat``, ``dinov2-vit-l-14``, ...).
+        device: Where it works.
+
+    Raises:
+        InputError: There is no such extractor, or its weights cannot be had.
+    """
+    judges = shipped_judges()
+    if name in judges or name.endswith(".safetensors"):
+        path = judges.get(name, Path(name))
+        module, card = load_model(path)
+        if not hasattr(module, "forward_features"):
+            raise InputError(f"{path} is no judge; its network has no feature layer")
+        called = f"judge:{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
+        return JudgeExtractor(module.to(device), called, file_sha256(path))
+    if name not in known_extractors():
+        raise unknown("feature extractor", name, [*judges, *known_extractors()])
+    return FidelityExtractor(name, device=device)

@@ -1,0 +1,204 @@
+"""Charts, each drawn twice: for light pages and for dark ones.
+
+matplotlib is used through its objects alone, without pyplot: nothing global is touched.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+__all__ = ["Chart", "realness_chart", "run_charts", "steps_chart"]
+
+
+class Theme(NamedTuple):
+    """Colours of a chart; the hues stay apart for colour-blind readers too."""
+
+    ink: str
+    grid: str
+    grey: str
+    hues: tuple[str, ...]
+
+
+LIGHT = Theme("#3d4248", "#e4e6e9", "#8f979f", ("#c2570c", "#0b6fb8", "#0f8a63", "#9a4fb0"))
+DARK = Theme("#c3c8ce", "#33383e", "#7d858d", ("#f5924e", "#5cb3f0", "#3fc795", "#cf8fe0"))
+
+
+class Chart(NamedTuple):
+    """One chart, drawn for light and for dark pages."""
+
+    title: str
+    description: str
+    light: bytes
+    dark: bytes
+
+
+class Curve(NamedTuple):
+    """Points of one line."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+Points = tuple[np.ndarray, np.ndarray]  # steps and values
+# Of training runs: title, what the y-axis counts, and per line its key in the log and its name.
+PANELS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
+    "joint": [
+        ("Realness over training", "mean logit", {
+            "realness_fake": "generated",
+            "realness_attacked_fake": "generated, attacked",
+            "realness_real": "real",
+        }),
+        ("On held-out images, clean and under attack", "share", {
+            "validation/accuracy_attacked": "accuracy, attacked",
+            "validation/accuracy_clean": "accuracy, clean",
+            "validation/auc_attacked": "AUC, attacked",
+            "validation/auc_clean": "AUC, clean",
+        }),
+        ("Growth of the attack on generated images", "steps", {
+            "attack_steps": "allowed", "attack_steps_made": "made before stopping",
+        }),
+    ],
+    "other": [
+        ("Loss", "loss", {"loss": "loss"}),
+        ("Validation", "score", {"validation/score": "validation score"}),
+    ],
+}  # fmt: skip
+
+
+def realness_chart(
+    before: np.ndarray,
+    after: np.ndarray,
+    quantiles: Sequence[float] | None,
+    threshold: float | None,
+) -> Chart:
+    """Draw how real images look to the guide before and after, beside real images.
+
+    Args:
+        before: Realness of each base image.
+        after: Realness of each refined image.
+        quantiles: Realness of real images at equally spaced quantiles from 0 to 1, if known.
+        threshold: Where images were stopped, if anywhere.
+    """
+    sides = {"base": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
+    real = np.empty(0)
+    if quantiles is not None:
+        # Evenly through the inverse of their distribution function: as many, spread like them.
+        shares = (np.arange(1000) + 0.5) / 1000
+        real = np.interp(shares, np.linspace(0, 1, len(quantiles)), quantiles)
+    num_bins = int(np.clip(1.5 * len(before) ** 0.5, 12, 48))
+    edges = np.histogram_bin_edges(np.concatenate([*sides.values(), real]), num_bins).tolist()
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if len(real):
+            label = f"real, median {np.median(real):.2f}"
+            axes.hist(real, edges, weights=_shares(real), color=theme.grey, alpha=0.4, label=label)
+        for (name, values), hue in zip(sides.items(), theme.hues, strict=False):
+            if len(values):
+                axes.hist(
+                    values, edges, weights=_shares(values), histtype="step", linewidth=1.8,
+                    color=hue, label=f"{name}, median {np.median(values):.2f}",
+                )  # fmt: skip
+        if threshold is not None:
+            line = axes.axvline(threshold, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)))
+            line.set_label(f"stop at {threshold:.2f}")
+        axes.set_xlabel("realness (logit of the guide)")
+        axes.set_ylabel("share of images")
+
+    return _chart("Realness before and after", "Histograms of base, refined and real.", draw)
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    return np.full(len(values), 1 / len(values))
+
+
+def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
+    """Draw how many steps images took, coloured by why they stopped."""
+    reasons, counts = np.unique(stopped, return_counts=True)
+    places = np.arange(num_steps.max(initial=0) + 1)
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        bottom = np.zeros(len(places))
+        for i in np.argsort(-counts, kind="stable"):
+            heights = np.bincount(num_steps[stopped == reasons[i]], minlength=len(places))
+            hue = theme.hues[::-1][i % len(theme.hues)]
+            # A dollar sign would start a formula.
+            label = f"{reasons[i]} ({counts[i]:,})".replace("$", r"\$")
+            axes.bar(places, heights, 0.85, bottom, color=hue, label=label)
+            bottom += heights
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("steps taken")
+        axes.set_ylabel("images")
+
+    return _chart("Steps, and why they ended", "Histogram of the steps taken per image.", draw)
+
+
+def run_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Draw the curves of a training run; panels that nothing was logged for are left out."""
+    joint = any("attack_steps" in row or "realness_real" in row for row in log)
+    charts = []
+    for title, unit, names in PANELS["joint" if joint else "other"]:
+        curves = {label: _curve(log, key) for key, label in names.items()}
+        curves = {label: curve for label, curve in curves.items() if curve[0].size}
+        if curves:
+            charts.append(_curves_chart(title, unit, curves))
+    return charts
+
+
+def _curve(log: Sequence[Mapping[str, Any]], key: str) -> Points:
+    points = [(row["step"], row[key]) for row in log if isinstance(row.get(key), int | float)]
+    points = np.array(points, dtype=np.float64).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
+
+
+def _curves_chart(title: str, unit: str, curves: Mapping[str, Points]) -> Chart:
+    def draw(axes: Axes, theme: Theme) -> None:
+        for (label, (steps, values)), hue in zip(curves.items(), theme.hues, strict=False):
+            if len(steps) >= 60:
+                axes.plot(steps, values, color=hue, linewidth=0.7, alpha=0.3)
+                steps, values = _smooth(steps, values, len(steps) // 30)
+            marker = "o" if len(steps) < 30 else None
+            axes.plot(
+                steps, values, marker=marker, markersize=3, color=hue, linewidth=1.7,
+                label=label if len(curves) > 1 else None,
+            )  # fmt: skip
+        axes.set_xlabel("training step")
+        axes.set_ylabel(unit)
+
+    return _chart(title, f"Curves over training: {', '.join(curves)}.", draw)
+
+
+def _smooth(steps: np.ndarray, values: np.ndarray, width: int) -> Points:
+    """Average over ``width`` neighbouring points."""
+    kernel = np.full(width, 1 / width)
+    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
+
+
+def _chart(title: str, description: str, draw: Callable[[Axes, Theme], None]) -> Chart:
+    pictures = []
+    for theme in (LIGHT, DARK):
+        figure = Figure(figsize=(4.8, 3.0), dpi=170, facecolor="none", layout="constrained")
+        canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor="none")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(theme.grey)
+        axes.tick_params(colors=theme.ink, labelsize=8.5, length=3)
+        axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+        axes.set_axisbelow(True)
+        draw(axes, theme)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set(color=theme.ink, size=9)
+        if axes.get_legend_handles_labels()[0]:
+            legend = {"frameon": False, "fontsize": 8.5, "labelcolor": theme.ink, "ncols": 2}
+            # Above the axes, where it hides nothing.
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1.4, **legend)
+        buffer = io.BytesIO()
+        canvas.print_png(buffer, metadata={"Software": None})
+        pictures.append(buffer.getvalue())
+    return Chart(title, description, *pictures)

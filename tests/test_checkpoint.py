@@ -1,0 +1,235 @@
+"""A model file is whole, needs nothing but its path, and runs nobody's code."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from burnish import checkpoint
+from burnish.checkpoint import file_sha256, load_model, save_model, write_aside
+from burnish.errors import InputError
+from burnish.networks import build
+
+NETWORK = {
+    "name": "judge",
+    "in_channels": 1,
+    "num_classes": 3,
+    "widths": [4, 6],
+    "num_features": 5,
+}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = build(NETWORK)
+    model(torch.rand(8, 1, 8, 8))  # moves the statistics of batch norm away from their defaults
+    return model.eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_save_load_needs_the_path_alone(tmp_path, model, images):
+    path = tmp_path / "deep" / "model.safetensors"
+    card = {"network": NETWORK, "validation": {"accuracy": 0.1 + 0.2}, "name": "é"}
+    save_model(path, model, card)
+    loaded, found = load_model(path)
+    assert found == card and not loaded.training
+    assert torch.equal(loaded(images), model(images))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_half_precision_loads_as_float32(tmp_path, model, images):
+    save_model(tmp_path / "full.safetensors", model, {"network": NETWORK})
+    save_model(tmp_path / "half.safetensors", model, {"network": NETWORK}, half=True)
+    loaded, _ = load_model(tmp_path / "half.safetensors")
+    for name, tensor in loaded.state_dict().items():
+        expected = model.state_dict()[name]
+        assert tensor.dtype == expected.dtype
+        torch.testing.assert_close(tensor, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=5e-3)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.8 * sizes[0]
+    assert all(p.dtype == torch.float32 for p in model.parameters())  # the one that was saved
+
+
+class Touch:
+    """Pickled, it makes a file when somebody unpickles it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def card_of(**entries):
+    return {"card": json.dumps(entries)}
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("missing", "no model at"),
+        ("folder", "no model at"),
+        ("empty", "not a safetensors"),
+        ("garbage", "not a safetensors"),
+        ("cut", "not a safetensors"),
+        ("foreign", "no burnish card"),
+        ("card is no JSON", "no burnish card"),
+        ("card is a list", "no burnish card"),
+        ("no network", "no burnish card"),
+        ("unknown network", "did you mean 'judge'"),
+        ("arguments", "unexpected keyword"),
+        ("activation", "did you mean 'gelu'"),
+        ("other weights", "do not fit their card"),
+    ],
+)
+def test_faults_are_named(tmp_path, model, case, reason):
+    path = tmp_path / "model.safetensors"
+    state = dict(model.state_dict())
+    save_model(path, model, {"network": NETWORK})
+    whole = path.read_bytes()
+    path.unlink()
+    match case:
+        case "missing":
+            pass
+        case "folder":
+            path.mkdir()
+        case "empty":
+            path.touch()
+        case "garbage":
+            path.write_bytes(bytes(range(256)) * 8)
+        case "cut":
+            path.write_bytes(whole[:-100])
+        case "foreign":
+            save_file(state, path, metadata={"format": "pt"})
+        case "card is no JSON":
+            save_file(state, path, metadata={"card": "{"})
+        case "card is a list":
+            save_file(state, path, metadata={"card": "[]"})
+        case "no network":
+            save_file(state, path, metadata=card_of(name="x"))
+        case "unknown network":
+            save_file(state, path, metadata=card_of(network={**NETWORK, "name": "juge"}))
+        case "arguments":
+            save_file(state, path, metadata=card_of(network={**NETWORK, "depth": 3}))
+        case "activation":
+            save_file(state, path, metadata=card_of(network={**NETWORK, "activation": "gellu"}))
+        case "other weights":
+            save_file(state, path, metadata=card_of(network={**NETWORK, "num_classes": 4}))
+    with pytest.raises(InputError, match=reason) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("save", [pickle.dump, torch.save])
+def test_a_pickle_is_refused_and_not_run(tmp_path, save):
+    path, trace = tmp_path / "model.safetensors", tmp_path / "trace"
+    with path.open("wb") as file:
+        save({"card": Touch(trace)}, file)
+    with pytest.raises(InputError, match="not a safetensors"):
+        load_model(path)
+    assert not trace.exists()
+    path = path.rename(tmp_path / "model.pt")
+    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
+    assert trace.exists()  # so the file would have done harm
+
+
+def test_a_saved_library_model_fetches_nothing(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        checkpoint, "build", lambda network: asked.append(network) or nn.Linear(2, 1)
+    )
+    network = {"name": "library", "source": "timm/resnet18", "pretrained": True}
+    save_model(tmp_path / "m.safetensors", nn.Linear(2, 1), {"network": network})
+    _, card = load_model(tmp_path / "m.safetensors")
+    assert asked == [network | {"pretrained": False}]
+    assert card["network"] == network  # the card still tells where the weights came from
+
+
+def listing(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def fill(aside, kind, text):
+    if kind == "folder":
+        aside.mkdir()
+        (aside / text).write_text(text)
+    else:
+        aside.write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_write_aside_replaces_whole(tmp_path, kind):
+    for text in ("old", "new"):
+        with write_aside(tmp_path / "it") as aside:
+            fill(aside, kind, text)
+    assert listing(tmp_path) == {"it/new" if kind == "folder" else "it": "new"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_write_aside_keeps_the_old_when_the_block_fails(tmp_path, kind, error):
+    path = tmp_path / "it"
+    fill(path, kind, "old")
+    before = listing(tmp_path)
+    with pytest.raises(error), write_aside(path) as aside:
+        fill(aside, kind, "half")
+        raise error
+    assert listing(tmp_path) == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_write_aside_keeps_the_old_folder_when_the_last_rename_fails(tmp_path, monkeypatch):
+    path = tmp_path / "it"
+    fill(path, "folder", "old")
+    rename, calls = checkpoint.os.replace, []
+
+    def fails_once(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("disk")
+        rename(source, target)
+
+    monkeypatch.setattr(checkpoint.os, "replace", fails_once)
+    with pytest.raises(OSError, match="disk"), write_aside(path) as aside:
+        fill(aside, "folder", "new")
+    assert listing(tmp_path) == {"it/old": "old"} and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [("file", "folder"), ("folder", "file")])
+def test_write_aside_does_not_put_one_kind_for_another(tmp_path, old, new):
+    path = tmp_path / "it"
+    fill(path, old, "old")
+    before = listing(tmp_path)
+    with pytest.raises(InputError, match=f"is a {old} already"), write_aside(path) as aside:
+        fill(aside, new, "new")
+    assert listing(tmp_path) == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_write_aside_starts_afresh(tmp_path):
+    # A killed process may leave its temporary, and another may get its number.
+    with write_aside(tmp_path / "it") as aside:
+        name = aside.name
+        aside.touch()
+    fill(tmp_path / name, "folder", "stale")
+    with write_aside(tmp_path / "it") as aside:
+        aside.write_text("new")
+    assert listing(tmp_path) == {"it": "new"}
+
+
+def test_file_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == expected

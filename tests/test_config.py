@@ -1,0 +1,107 @@
+"""A setting that is misspelt or mistyped never passes for a default."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from burnish.config import Experiment, TrainingConfig, load_experiment, read
+from burnish.errors import InputError
+
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
+
+
+def load(tmp_path, text):
+    path = tmp_path / "set.yaml"
+    path.write_text(text)
+    return load_experiment(path)
+
+
+def test_defaults_and_name(tmp_path):
+    assert load(tmp_path, "") == Experiment(name="set")
+    assert load(tmp_path, "name: other").name == "other"
+
+
+def test_values_reach_their_place(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        judges:
+          plain: {network: {name: judge, widths: [8]}, training: &it {num_steps: 5, flip: true}}
+          wide: {training: {<<: *it, seed: 3}}
+        consistency: {sigma_max: 60, training: {decay: step, milestones: [10, 20]}}
+        joint:
+          fake_attack: {eps: .inf}
+          training: {learning_rate: 1e-3, weight_decay: 5e-4}
+          weights: {bce_real: 2}
+        """,
+    )
+    assert found.judges["plain"].network == {"name": "judge", "widths": [8]}
+    assert found.judges["plain"].training == TrainingConfig(num_steps=5, flip=True)
+    assert found.judges["wide"].training == TrainingConfig(num_steps=5, flip=True, seed=3)
+    assert found.consistency.sigma_max == 60.0 and type(found.consistency.sigma_max) is float
+    assert found.consistency.training.milestones == (10, 20)
+    assert found.joint.fake_attack.eps == math.inf
+    # YAML itself takes 1e-3 for text.
+    assert found.joint.training.learning_rate == 1e-3
+    assert found.joint.training.weight_decay == 5e-4
+    assert found.joint.weights == {"bce_real": 2.0}
+    assert found.data == Experiment().data
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("jugdes: {}", "did you mean 'judges'"),
+        ("joint: {training: {num_step: 5}}", "joint: training: .*did you mean 'num_steps'"),
+        ("judges: {plain: {netwrk: {}}}", "judges: plain: .*did you mean 'network'"),
+        ("consistency: {training: {num_steps: many}}", "num_steps: expected int, not 'many'"),
+        ("consistency: {training: {num_steps: 1.5}}", "expected int"),
+        ("consistency: {training: {num_steps: true}}", "expected int"),
+        ("consistency: {training: {flip: 1}}", "flip: expected bool"),
+        ("consistency: {training: {learning_rate: fast}}", "expected float, not 'fast'"),
+        ("consistency: {training: {learning_rate: true}}", "expected float"),
+        ("consistency: {training: {milestones: 5}}", "milestones: expected tuple"),
+        ("consistency: {training: {milestones: [a]}}", "milestones: expected int"),
+        ("consistency: {method: distilation}", "did you mean 'distillation'"),
+        ("consistency: {method: [distillation]}", "method"),
+        ("consistency: {training: }", "expected keys and values"),
+        ("data: {source: 3}", "source: expected str"),
+        ("judges: [a]", "judges: expected dict"),
+        ("joint: {weights: {bce_real: much}}", "bce_real: expected float"),
+        ("- a", "expected keys and values"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_faults_name_the_file_and_the_place(tmp_path, text, reason):
+    with pytest.raises(InputError, match=reason) as caught:
+        load(tmp_path, text)
+    assert str(tmp_path / "set.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no experiment at"):
+        load_experiment(tmp_path / "none.yaml")
+
+
+@dataclass(frozen=True)
+class Limit:
+    top: float | None = 1.0
+
+
+def test_none_where_it_is_allowed():
+    assert read(Limit, {"top": None}, "here") == Limit(None)
+    assert read(Limit, {"top": 2}, "here") == Limit(2.0)
+    with pytest.raises(InputError, match="here: top: expected float"):
+        read(Limit, {"top": "high"}, "here")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_our_experiments_load(path):
+    assert load_experiment(path).name == path.stem
+
+
+def test_there_are_experiments():
+    assert EXPERIMENTS

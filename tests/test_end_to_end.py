@@ -1,0 +1,110 @@
+"""The whole flow through the command line, as a user would type it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from burnish.cli import main
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "digits.yaml"
+
+
+def run(*arguments: object) -> None:
+    main([str(argument) for argument in arguments])
+
+
+def test_demo_improves_unseen_seeds_and_writes_what_it_promises(tmp_path, capsys):
+    out = tmp_path / "demo"
+    run("demo", "--out", out, "--num-images", 300)
+
+    result = json.loads((out / "result.json").read_text())
+    for sides in (result, result["second_judge"]):
+        assert sides["refined"]["fid"] < 0.9 * sides["base"]["fid"]
+        assert sides["refined"]["recall"] > sides["base"]["recall"] - 0.06
+    wanted = {"feature_extractor", "num_images", "fid", "kid", "inception_score"}
+    wanted |= {"precision", "recall"}
+    assert wanted <= result["base"].keys() & result["refined"].keys()
+    assert result["base"]["num_images"] == 300
+    for name in ("base.npz", "refined.npz"):
+        with np.load(out / name) as file:
+            assert file["arr_0"].shape == (300, 28, 28, 1) and file["arr_0"].dtype == np.uint8
+    page = (out / "report.html").read_text()
+    assert "data:image/png;base64," in page and "http" not in page.split("<body")[1]
+    assert "fid" in capsys.readouterr().out
+
+
+def test_refining_twice_gives_the_same_bytes_and_no_steps_give_the_input(tmp_path):
+    base = tmp_path / "base.npz"
+    run("sample", "fashion_mnist", "--seeds", "5-20", "--out", base)
+    for name, batch in (("a.npz", 4), ("b.npz", 16)):
+        run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / name,
+            "--batch-size", batch)  # fmt: skip
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert (tmp_path / "a.npz").read_bytes() != base.read_bytes()
+    for flag in ("--eps", "--num-steps"):
+        run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0)
+        assert (tmp_path / "same.npz").read_bytes() == base.read_bytes()
+
+
+FAULTS = {
+    "missing file": (["refine", "nowhere.npz", "--guide", "fashion_mnist"], "nowhere.npz"),
+    "misspelt guide": (["refine", "base.npz", "--guide", "fashion_mnits"], "did you mean"),
+    "misspelt preset": (
+        ["refine", "base.npz", "--guide", "fashion_mnist", "--preset", "bigrock"],
+        "did you mean 'bigroc'",
+    ),
+    "negative eps": (["refine", "base.npz", "--guide", "fashion_mnist", "--eps", "-1"], "eps"),
+    "broken npz": (["refine", "broken.npz", "--guide", "fashion_mnist"], "broken.npz"),
+    "wrong channels": (["refine", "rgb.npz", "--guide", "fashion_mnist"], "shape [3, 28, 28]"),
+    "labels out of range": (["refine", "labels.npz", "--guide", "fashion_mnist"], "label 10"),
+    "no labels": (["refine", "bare.npz", "--guide", "fashion_mnist"], "--labels pseudo"),
+    "backward seeds": (["sample", "fashion_mnist", "--seeds", "9-3"], "backwards"),
+    "misspelt extractor": (
+        ["evaluate", "base.npz", "--reference", "fashion_mnist/plain",
+         "--feature-extractor", "inception-v3-compt"],
+        "did you mean",
+    ),
+    "missing experiment": (["train", "joint", "nowhere.yaml"], "nowhere.yaml"),
+    "nothing to report": (["report", "nowhere"], "nowhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_bad_input_gets_one_line_exit_code_2_and_no_file(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((4, 28, 28, 1), np.uint8)
+    np.savez("base.npz", arr_0=images, arr_1=np.arange(4))
+    np.savez("bare.npz", arr_0=images)
+    np.savez("labels.npz", arr_0=images, arr_1=np.array([0, 1, 2, 10]))
+    np.savez("rgb.npz", arr_0=images.repeat(3, 3), arr_1=np.arange(4))
+    Path("broken.npz").write_bytes(Path("base.npz").read_bytes()[:200])
+    before = sorted(tmp_path.rglob("*"))
+    arguments, fragment = FAULTS[name]
+
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("burnish: ")]
+    assert stopped.value.code == 2
+    assert len(lines) == 1 and fragment in lines[0] and "Traceback" not in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_digits_from_nothing_to_a_smaller_distance(tmp_path):
+    runs = tmp_path / "runs"
+    run("train", "all", EXPERIMENT, "--out", runs)
+    base, refined = tmp_path / "base.npz", tmp_path / "refined.npz"
+    run("sample", runs / "digits/consistency/pipeline", "--seeds", "0-999", "--out", base)
+    run("refine", base, "--guide", runs / "digits/joint/model.safetensors", "--out", refined)
+    found = {}
+    for path in (base, refined):
+        run("evaluate", path, "--reference", "digits[1500-1796]", "--json", path.with_suffix(".fid"),
+            "--feature-extractor", runs / "digits/judge-plain/model.safetensors")  # fmt: skip
+        found[path] = json.loads(path.with_suffix(".fid").read_text())
+    assert found[refined]["fid"] < 0.9 * found[base]["fid"]
+    assert found[refined]["kid"] < found[base]["kid"]
+    run("report", runs / "digits/joint", "--out", tmp_path / "report.html")

@@ -1,0 +1,131 @@
+"""Networks take [0, 1] pixels, build from their card entry, and are what they are named after."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from burnish.errors import InputError
+from burnish.networks import NETWORKS, Judge, LibraryClassifier, ResNet, WideResNet, build
+
+# The smallest of each, which also says that every registered network is looked at.
+SMALL = {
+    "resnet": {"width": 4, "num_blocks": 1},
+    "wide_resnet": {"depth": 10, "widen_factor": 1},
+    "judge": {"widths": [4, 6], "num_features": 5},
+    "library": {"source": "timm/test_vit"},
+}
+
+
+def small(name, **more) -> Any:
+    torch.manual_seed(0)
+    return build({"name": name, "in_channels": 3, "num_classes": 7, **SMALL[name], **more}).eval()
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_builds_and_gives_logits(name):
+    size = 160 if name == "library" else 12
+    logits = small(name)(torch.rand(2, 3, size, size))
+    assert logits.shape == (2, 7) and bool(torch.isfinite(logits).all())
+
+
+def test_numbers_of_parameters():
+    # WRN-28-10 has 36.5 M (Zagoruyko & Komodakis 2016, table 4), shortcuts being convolutions in
+    # the first block of each stage and identities elsewhere.
+    with torch.device("meta"):
+        assert count(WideResNet(3, 10)) == 36_479_194
+    # ResNet-20 of He et al., table 6: 0.27 M. It pads shortcuts with zeros; ours are convolutions
+    # of 16 x 32 and 32 x 64 with a batch norm, 2,752 parameters more than its 269,722.
+    assert count(ResNet(3, 10, width=16, num_blocks=3)) == 269_722 + 2_752
+
+
+@pytest.mark.parametrize("name", ["resnet", "wide_resnet"])
+def test_resolution_is_halved_twice(name):
+    model = small(name, in_channels=1)
+    seen = []
+    model.stages.register_forward_hook(lambda _, __, out: seen.append(out.shape))
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 7)
+    width = SMALL[name].get("width", 16)
+    assert seen == [(2, 4 * width, 7, 7)]
+
+
+@pytest.mark.parametrize("name", ["resnet", "wide_resnet", "judge"])
+def test_normalisation_is_inside(name):
+    images = torch.rand(2, 3, 12, 12)
+    mean, std = [0.2, 0.3, 0.4], [0.2, 0.25, 0.3]
+    plain = small(name, mean=mean, std=std)
+    moved = small(name, mean=[m / 2 + 0.1 for m in mean], std=[s / 2 for s in std])
+    torch.testing.assert_close(moved(images / 2 + 0.1), plain(images), rtol=1e-4, atol=1e-5)
+    assert (
+        plain(images) - plain(images / 2 + 0.1)
+    ).abs().max() > 1e-3  # it does make a difference
+    assert "normalize.mean" in plain.state_dict()  # and travels with the weights
+
+
+def test_unknown_names_suggest_the_nearest():
+    for arguments, hint in (
+        ({"name": "resnett"}, "did you mean 'resnet'"),
+        ({}, "unknown network 'None'"),
+        ({"name": "resnet", "in_channels": 1}, "'resnet': .*num_classes"),
+        ({"name": "wide_resnet", "in_channels": 1, "num_classes": 2, "depth": 27}, "6 n"),
+        ({"name": "judge", "in_channels": 1, "num_classes": 2, "pooling": "maxx"}, "'max'"),
+        ({"name": "library", "source": "tim/resnet18"}, "did you mean 'timm'"),
+        ({"name": "library", "source": "timm/resnet18x"}, "did you mean 'resnet18"),
+        ({"name": "library", "source": "torchvision/resnet19"}, "did you mean 'resnet1"),
+        ({"name": "library", "source": "torchvision/resnet18", "in_channels": 1}, "RGB"),
+    ):
+        with pytest.raises(InputError, match=hint):
+            build(arguments)
+
+
+def test_judge_is_its_features_and_head():
+    judge = small("judge").train()
+    assert isinstance(judge, Judge)
+    images = torch.rand(6, 3, 12, 12)
+    for mode in (True, False):
+        judge.train(mode)
+        torch.manual_seed(1)
+        whole = judge(images)
+        torch.manual_seed(1)
+        features = judge.forward_features(images)
+        assert features.shape == (6, 5)
+        torch.testing.assert_close(judge.forward_head(features), whole)
+
+
+def test_judges_can_be_told_apart():
+    found = [
+        small("judge", **more)(
+            torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+        )
+        for more in (
+            {},
+            {"activation": "gelu"},
+            {"activation": "tanh"},
+            {"pooling": "avg"},
+            {"kernel_size": 5},
+        )
+    ]
+    for index, one in enumerate(found):
+        assert all((one - other).abs().max() > 1e-4 for other in found[index + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("source", "channels"), [("timm/test_resnet", 1), ("torchvision/shufflenet_v2_x0_5", 3)]
+)
+def test_library_models_by_name_without_weights(source, channels):
+    torch.manual_seed(0)
+    model = LibraryClassifier(source, num_classes=4, in_channels=channels).eval()
+    images = torch.rand(2, channels, 64, 64)
+    assert model(images).shape == (2, 4)
+    # Fed with normalised pixels, as the library's own users would.
+    if source.startswith("torchvision"):
+        mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+        std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    else:
+        config: Any = model.network.pretrained_cfg
+        mean, std = sum(config["mean"]) / 3, sum(config["std"]) / 3
+    torch.testing.assert_close(model(images), model.network((images - mean) / std))

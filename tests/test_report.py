@@ -1,0 +1,256 @@
+"""Reports: right numbers in honest words, the right images, nothing from outside the page."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from burnish.errors import InputError
+from burnish.report import pairs_grid, results_table, write_report
+from burnish.report.charts import run_charts
+from burnish.report.figures import amplification, difference
+from burnish.samples import Samples, to_uint8
+from burnish.storage import write_samples
+
+HOSTILE = "<script>alert(1)</script>|x"
+NUM = 30
+
+
+def evaluation(fid, judge="judge-plain", **more):
+    return {
+        "feature_extractor": judge, "feature_extractor_sha256": "3f" * 32, "num_images": 1000,
+        "reference": "test set", "num_reference_images": 10000, "num_neighbors": 5, "fid": fid,
+        "kid": 0.01234567, "inception_score": None, "inception_score_std": None,
+        "precision": 0.71251, "recall": None, "warnings": ["only a thousand images"], **more,
+    }  # fmt: skip
+
+
+def comparison(base=8.004, refined=6.7231, guide="some-guide", **more):
+    return {
+        "guide": guide, "generator": "some-generator", "base": evaluation(base),
+        "refined": evaluation(refined), "refine": {"eps": 1.25, "num_steps": 7}, "seeds": "0-999",
+        "burnish": "0.1.0", "commit": "abc", **more,
+    }  # fmt: skip
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def demo(folder, result=None, sure_gain=False):
+    """Write a demo folder: ids from 100 on, and a ledger whose rows are in another order."""
+    write_json(folder / "result.json", result or comparison())
+    base = torch.rand(NUM, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    ids, labels = torch.arange(100, 100 + NUM), torch.arange(NUM) % 10
+    moved = torch.full((NUM, 1, 8, 8), 0.01)
+    write_samples(folder / "base.npz", [Samples(base, labels, ids)], NUM)
+    write_samples(folder / "refined.npz", [Samples(base + moved, labels, ids)], NUM)
+    gain = torch.linspace(0.5, 3, NUM).double()
+    gain[17], gain[23] = 9.0, 0.125 if sure_gain else -2.5
+    rows = torch.arange(NUM).flip(0)
+    ledger = {
+        "id": ids[rows], "label": labels[rows], "objective_before": gain[rows] * 0,
+        "objective_after": gain[rows], "realness_before": gain[rows] * 0 - 1,
+        "realness_after": gain[rows] - 1, "l2_moved": (rows == 5) * 0.9 + 0.08,
+        "linf_moved": gain[rows] * 0 + 0.01, "num_steps": rows % 8,
+        "stopped": ["real enough" if row % 2 else "all steps $made$" for row in rows.tolist()],
+    }  # fmt: skip
+    columns = {k: v if isinstance(v, list) else v.numpy() for k, v in ledger.items()}
+    pq.write_table(pa.table(columns), folder / "refined.parquet")
+    guide = {"name": "g", "realness": {"quantiles": np.linspace(-3, 4, 101).tolist()}}
+    settings = {"eps": 1.25, "stop_quantile": 0.5}
+    write_json(folder / "refined.json", {"guide": guide, "settings": settings})
+    return folder
+
+
+def page(tmp_path, *results):
+    return write_report(results, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def ids_under(html, title):
+    shelf = html.split(f"<h3>{title}</h3>")[1].split("<h3>")[0]
+    return [int(found) for found in re.findall(r"<p>id (\d+) ", shelf)]
+
+
+def test_page_of_a_demo(tmp_path):
+    html = page(tmp_path, demo(tmp_path / "demo", comparison(guide=HOSTILE)))
+    assert "Refining lowers the FID from 8.00 to 6.72, by 16.0%, as seen by judge-plain." in html
+    assert "<td>0.713</td>" in html and "0.0123" in html and "0.01234567" not in html
+    assert "1,000 images against 10,000 reference images; num_neighbors 5" in html
+    assert html.count("only a thousand images") == 1
+    order = [
+        "Refining lowers", "<table", "Unpicked", "Largest gains", "Made worse",
+        "Realness before and after", "Steps, and why", ">Settings<", ">Provenance<",
+    ]  # fmt: skip
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    # Nothing from outside, and nothing that runs.
+    links = re.findall(r"(?:src|srcset|href)\s*=\s*\"([^\"]*)\"", html)
+    assert links and all(link.startswith("data:image/png;base64,") for link in links)
+    assert not re.search(r"https?://|file:|url\(|@import|<script|<link", html)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in html
+    for link in links:
+        Image.open(io.BytesIO(base64.b64decode(link.split(",")[1]))).verify()
+
+
+@pytest.mark.parametrize(
+    ("base", "refined", "said"),
+    [
+        # Of the rounded numbers the change would be 10.0%.
+        (1.0049, 1.0951, "makes the FID worse: it rises from 1.00 to 1.10, by 9.0%"),
+        (5.001, 5.004, "Refining leaves the FID at 5.00, as"),
+        (5.0, None, "not both known"),
+    ],
+)
+def test_honest_headline(tmp_path, base, refined, said):
+    second = {"base": evaluation(4.0, "judge-wide"), "refined": evaluation(3.0, "judge-wide")}
+    result = comparison(base, refined, second_judge=second)
+    html = page(tmp_path, write_json(tmp_path / "r.json", result))
+    assert said in html
+    assert "lowers" not in html
+    if refined is not None:
+        assert (
+            "The second judge, judge-wide, does not agree: from 4.00 to 3.00 (\N{MINUS SIGN}25.0%)"
+            in html
+        )
+        assert (">worse<" in html) == (base < 5)
+    agreeing = comparison(9.0, 8.0, second_judge=second)
+    assert "judge-wide, agrees" in page(tmp_path, write_json(tmp_path / "r.json", agreeing))
+
+
+def test_picked_images(tmp_path):
+    html = page(tmp_path, demo(tmp_path / "demo"))
+    assert ids_under(html, "Unpicked") == list(range(100, 112))
+    assert ids_under(html, "Largest gains")[:3] == [117, 129, 128]
+    assert ids_under(html, "Made worse") == [123]
+    assert "1 of 30 images lost realness" in html
+    assert ids_under(html, "Moved farthest")[0] == 105
+    # The ledger's rows are found by id: they are in another order than the images.
+    assert "id 117 · label 7 · 1 step<" in html
+    assert "realness \N{MINUS SIGN}1.00 → 8.00 · L2 moved 0.08" in html
+    html = page(tmp_path, demo(tmp_path / "demo", sure_gain=True))
+    assert ids_under(html, "Smallest gains")[0] == 123
+    assert "Made worse" not in html
+
+
+def test_parts_may_be_missing(tmp_path):
+    folder = demo(tmp_path / "demo")
+    (folder / "refined.parquet").unlink()
+    assert ids_under(page(tmp_path, folder), "Unpicked") == list(range(100, 112))
+    (folder / "refined.npz").unlink()
+    html = page(tmp_path, folder)
+    assert "Unpicked" not in html and "lowers the FID" in html
+
+
+def test_table_of_several_results(tmp_path):
+    one = write_json(tmp_path / "one.json", evaluation(12.3456, "inception"))
+    two = write_json(tmp_path / "two.json", comparison(guide=HOSTILE))
+    assert results_table([one, two]).splitlines() == [
+        "| Images | Judge | Scored | Neighbours | FID ↓ | KID ↓ | Precision ↑ |",
+        "| :-- | :-- | --: | --: | --: | --: | --: |",
+        "| one | inception | 1,000 | 5 | 12.35 | 0.0123 | 0.713 |",
+        "| some-generator | judge-plain | 1,000 | 5 | 8.00 | 0.0123 | 0.713 |",
+        "| some-generator, refined by &lt;script>alert(1)&lt;/script>\\|x | judge-plain | 1,000 "
+        "| 5 | 6.72 (\N{MINUS SIGN}16.0%) | 0.0123 | 0.713 |",
+    ]
+    assert "Results side by side" in page(tmp_path, one, two)
+
+
+def log_lines(joint):
+    rows = []
+    for step in range(50, 5001, 50):
+        numbers = {"attack_steps": 1, "attack_steps_made": 0.5, "realness_real": 1.0}
+        rows.append({"step": step, "loss": 1 / step, **(numbers if joint else {})})
+        if step % 1000 == 0:
+            score = 1 - abs(step - 3000) / 1e4
+            rows.append({"step": step, "validation/score": score, "validation/auc_clean": 0.9})
+    return rows
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_curves_of_a_run(tmp_path, joint):
+    rows = log_lines(joint)
+    titles = [chart.title.split()[0] for chart in run_charts(rows)]
+    assert titles == (["Realness", "On", "Growth"] if joint else ["Loss", "Validation"])
+    run = write_json(tmp_path / "run" / "config.json", {"training": {"num_steps": 6000}}).parent
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run / "log.jsonl").write_text(text + '{"step": 50')  # killed while writing
+    html = page(tmp_path, run)
+    assert "logged up to step 5,000. Best validation score: 1.0000 at step 3,000." in html
+    assert html.count("<picture>") == len(titles) and "training.num_steps" in html
+    with pytest.raises(InputError, match="no result in what was given"):
+        results_table([run])
+    (run / "log.jsonl").write_text("{oops\n" + text)
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        page(tmp_path, run)
+
+
+def test_grid_and_difference():
+    base = torch.rand(7, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 0.5
+    refined = base + torch.linspace(0, 0.04, 7).view(-1, 1, 1, 1)
+    picture = Image.open(io.BytesIO(pairs_grid(base, refined, num_columns=4, scale=2)))
+    assert picture.mode == "RGBA" and picture.size == (4 * 12 + 3, 2 * (2 * 8) + 3)
+    pixels = np.array(picture)
+    levels = to_uint8(refined[5]).permute(1, 2, 0).numpy()  # second strip, second column
+    np.testing.assert_array_equal(pixels[19 + 8 : 19 + 16 : 2, 13:25:2, :3], levels)
+    assert pixels[:, 12, 3].max() == 0  # the gap is transparent
+    assert amplification(base, refined) == 10
+    changed = difference(base, refined, 10)
+    assert to_uint8(changed[0]).unique().tolist() == [128]
+    torch.testing.assert_close(changed[6], torch.full_like(changed[6], 0.9))
+    with pytest.raises(InputError, match="one shape"):
+        pairs_grid(base, refined[:3])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("[1]", "a list"),
+        ("{", "not readable as JSON"),
+        ('{"fid": 1.0}', "no result of burnish"),
+        (json.dumps({"base": evaluation(1.0)}), "no result of burnish"),
+        (json.dumps(evaluation("12.3")), "fid must be a number"),
+        (json.dumps(comparison(refined=1.0) | {"refined": evaluation(1.0, "b")}), "compared"),
+    ],
+)
+def test_faults_of_results(tmp_path, content, message):
+    path = tmp_path / "result.json"
+    if content is not None:
+        path.write_text(content)
+    for call in (lambda: page(tmp_path, path), lambda: results_table([path])):
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_faults_of_folders(tmp_path):
+    with pytest.raises(InputError, match=r"neither result\.json nor log\.jsonl"):
+        page(tmp_path, tmp_path)
+    folder = demo(tmp_path / "demo")
+    with pytest.raises(InputError, match="a folder"):
+        write_report([folder], tmp_path)
+    with pytest.raises(InputError, match="nothing to report"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report([folder / "result.json"], folder / "result.json" / "report.html")
+    ids = torch.arange(NUM)
+    write_samples(folder / "refined.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
+    with pytest.raises(InputError, match="same ids"):
+        page(tmp_path, folder)
+    write_samples(folder / "base.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
+    with pytest.raises(InputError, match="its ids are not those"):
+        page(tmp_path, folder)
+    (folder / "refined.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="no readable parquet"):
+        page(tmp_path, folder)
