@@ -46,7 +46,7 @@ def main(
     seeds = range(FIRST_SEED, FIRST_SEED + num_images)
     base = list(generator.batches(seeds))
     guide = load_guide(str(run / "joint" / "model.safetensors"))
-    rows = [{"settings": None, **evaluate(base, extractor, reference)}]
+    rows = [{"refine": None, **evaluate(base, extractor, reference)}]
     floor = rows[0]["recall"] - 0.02
     for radius, steps, quantile, name in itertools.product(
         eps, num_steps, stop_quantile, objective
@@ -59,16 +59,16 @@ def main(
         refined = [refiner.refine(part, part.labels).samples for part in base]
         row = evaluate(refined, extractor, reference)
         chosen = {"eps": radius, "num_steps": steps, "stop_quantile": quantile, "objective": name}
-        rows.append({"settings": chosen, **row})
+        rows.append({"refine": chosen, **row})
         print(chosen, {k: round(row[k], 4) for k in ("fid", "kid", "precision", "recall")})
     allowed = [row for row in rows if row["recall"] >= floor]
     best = min(allowed, key=lambda row: row["fid"])
     print("base", {k: round(rows[0][k], 4) for k in ("fid", "kid", "precision", "recall")})
-    print("best", best["settings"], round(best["fid"], 4))
+    print("best", best["refine"], round(best["fid"], 4))
     seeds_text = f"{seeds[0]}-{seeds[-1]}"
     write_json(
         out,
-        {"seeds": seeds_text, "chosen": best["settings"], "rows": rows, **provenance()},
+        {"seeds": seeds_text, "chosen": best["refine"], "rows": rows, **provenance()},
     )
 
 

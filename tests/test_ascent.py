@@ -1,5 +1,4 @@
 """The ascent against closed forms, against foolbox, and the promises that it makes per image."""
-# foolbox exports what it does not list.
 # pyright: reportPrivateImportUsage=false
 
 import math
@@ -119,11 +118,9 @@ def test_no_steps_yield_nothing_and_eps_zero_changes_no_bit(guide):
 def test_an_image_alone_goes_the_way_it_goes_in_a_batch(ball, guide):
     guide = guide.double()
     images, labels = torch.rand(8, *SHAPE, dtype=torch.float64), torch.arange(8) % 4
-    for together, alone in zip(
-        climbs(score(guide, labels), images, ball),
-        climbs(score(guide, labels[3:4]), images[3:4], ball),
-        strict=True,
-    ):
+    batch = climbs(score(guide, labels), images, ball)
+    single = climbs(score(guide, labels[3:4]), images[3:4], ball)
+    for together, alone in zip(batch, single, strict=True):
         expected = last(together, images)[3:4]
         torch.testing.assert_close(last(alone, images), expected, rtol=0, atol=1e-12)
         assert distance(expected, images[3:4], ball) > 0.01
@@ -232,7 +229,7 @@ def test_sgld_may_clamp_once_at_the_end():
 def test_pgd_is_that_of_foolbox(norm, guide):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import foolbox
+        import foolbox  # which exports more than it lists
 
         images, labels = torch.rand(6, *SHAPE), torch.tensor([0, 1, 2, 3, 0, 1])
         images[0], images[1] = images[0].round(), images[1] * 0.02

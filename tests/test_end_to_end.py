@@ -1,5 +1,6 @@
 """The whole flow through the command line, as a user would type it."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -108,3 +109,13 @@ def test_digits_from_nothing_to_a_smaller_distance(tmp_path):
     assert found[refined]["fid"] < 0.9 * found[base]["fid"]
     assert found[refined]["kid"] < found[base]["kid"]
     run("report", runs / "digits/joint", "--out", tmp_path / "report.html")
+
+
+def test_the_example_raises_realness():
+    path = Path(__file__).parents[1] / "examples" / "any_generator.py"
+    spec = importlib.util.spec_from_file_location("any_generator", path)
+    assert spec and spec.loader
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    before, after = example.main(num_images=4)
+    assert after > before

@@ -47,6 +47,8 @@ def test_the_attack_on_the_fakes_raises_their_logit(guide, batch):
     assert bool((guide.realness(pushed, fake.labels) > guide.realness(*pair(fake)) + 0.1).all())
     assert pushed.min() >= 0 and pushed.max() <= 1
     assert made.tolist() == [4] * 12
+    untouched, made = attack_fake(guide, fake, FAKE, 0)
+    assert torch.equal(untouched, fake.images) and made.sum() == 0
     bounded, _ = attack_fake(guide, fake, dataclasses.replace(FAKE, eps=0.15), 4)
     assert (bounded - fake.images).flatten(1).norm(dim=1).max() <= 0.15 + 1e-6
 

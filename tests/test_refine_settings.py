@@ -17,6 +17,7 @@ def test_presets_resolve():
         "logit", "sgld", "none", None, 0.002, 15, 1e-4, clamp_each=False
     )
     assert settings_for(plain, "golan24-pgd", eps=1.0, num_steps=3).step_size == 0.5
+    assert settings_for(plain, "golan24-pgd", eps=1.0, num_steps=0).num_steps == 0
     # A joint guide's card recommends; flags overrule it; other presets take its radius alone.
     card = {"realness": {"quantiles": [0.0, 1.0]}, "refine": {"eps": 2.0, "num_steps": 4}}
     joint = Guide(torch.nn.Linear(1, 1), card)

@@ -47,6 +47,7 @@ def write_aside(path: Path) -> Iterator[Path]:
         if path.is_dir():
             # No rename replaces a full folder, so the old one steps aside; it is deleted only
             # once the new one stands.
+            _remove(old)
             os.replace(path, old)
         os.replace(aside, path)
     except BaseException:
@@ -109,9 +110,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         network["pretrained"] = False  # the weights are here; nothing is to be fetched
     try:
         model = build(network)
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+        model.load_state_dict(state)  # which copies float16 into float32 weights
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except RuntimeError as error:

@@ -201,7 +201,11 @@ class ConsistencyModel:
             names = ("sigma_min", "sigma_max", "sigma_data", "rho")
             scalings = Scalings(*(config[name] for name in names))
             unet = UNet2DModel.from_pretrained(
-                str(source), subfolder="unet", torch_dtype=torch.float32, use_safetensors=True, **where
+                str(source),
+                subfolder="unet",
+                torch_dtype=torch.float32,
+                use_safetensors=True,
+                **where,
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]

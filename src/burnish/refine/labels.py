@@ -60,7 +60,7 @@ def equal_quotas(num_images: int, num_classes: int) -> Tensor:
     return quotas
 
 
-def assign_with_quotas(logits: Tensor, quotas: Tensor, num_rounds: int = 300) -> Tensor:
+def assign_with_quotas(logits: Tensor, quotas: Tensor, num_rounds: int = 600) -> Tensor:
     """Return labels ``[N]`` that meet exact class quotas at nearly the highest total log p(y|x).
 
     Maximising sum_i log p(y_i|x_i) under quotas is a transport problem. Its soft form is solved
@@ -80,7 +80,7 @@ def assign_with_quotas(logits: Tensor, quotas: Tensor, num_rounds: int = 300) ->
     scores = logits.double().log_softmax(1)
     prices = torch.zeros(scores.shape[1], dtype=torch.float64)
     wanted = quotas.double().clamp(min=1e-9).log()
-    for temperature in torch.logspace(0, -2, num_rounds, dtype=torch.float64):
+    for temperature in torch.logspace(0, -3, num_rounds, dtype=torch.float64):
         soft = ((scores - prices) / temperature).log_softmax(1)
         prices += temperature * (soft.logsumexp(0) - wanted)
     priced = scores - prices

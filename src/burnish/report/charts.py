@@ -51,19 +51,16 @@ Points = tuple[np.ndarray, np.ndarray]  # steps and values
 PANELS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "joint": [
         ("Realness over training", "mean logit", {
-            "realness_fake": "generated",
-            "realness_attacked_fake": "generated, attacked",
+            "realness_fake": "generated", "realness_attacked_fake": "generated, attacked",
             "realness_real": "real",
         }),
-        ("On held-out images, clean and under attack", "share", {
+        ("Held out, clean and under attack", "share", {
             "validation/accuracy_attacked": "accuracy, attacked",
             "validation/accuracy_clean": "accuracy, clean",
-            "validation/auc_attacked": "AUC, attacked",
-            "validation/auc_clean": "AUC, clean",
+            "validation/auc_attacked": "AUC, attacked", "validation/auc_clean": "AUC, clean",
         }),
-        ("Growth of the attack on generated images", "steps", {
-            "attack_steps": "allowed", "attack_steps_made": "made before stopping",
-        }),
+        ("Growth of the attack", "steps",
+            {"attack_steps": "allowed", "attack_steps_made": "made before stopping"}),
     ],
     "other": [
         ("Loss", "loss", {"loss": "loss"}),
@@ -108,8 +105,7 @@ def realness_chart(
         if threshold is not None:
             line = axes.axvline(threshold, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)))
             line.set_label(f"stop at {threshold:.2f}")
-        axes.set_xlabel("realness (logit of the guide)")
-        axes.set_ylabel("share of images")
+        axes.set(xlabel="realness (logit of the guide)", ylabel="share of images")
 
     return _chart("Realness before and after", "Histograms of base, refined and real.", draw)
 
@@ -134,8 +130,7 @@ def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
             bottom += heights
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("steps taken")
-        axes.set_ylabel("images")
+        axes.set(xlabel="steps taken", ylabel="images")
 
     return _chart("Steps, and why they ended", "Histogram of the steps taken per image.", draw)
 
@@ -164,13 +159,11 @@ def _curves_chart(title: str, unit: str, curves: Mapping[str, Points]) -> Chart:
             if len(steps) >= 60:
                 axes.plot(steps, values, color=hue, linewidth=0.7, alpha=0.3)
                 steps, values = _smooth(steps, values, len(steps) // 30)
-            marker = "o" if len(steps) < 30 else None
             axes.plot(
-                steps, values, marker=marker, markersize=3, color=hue, linewidth=1.7,
-                label=label if len(curves) > 1 else None,
+                steps, values, marker="o" if len(steps) < 30 else None, markersize=3,
+                color=hue, linewidth=1.7, label=label if len(curves) > 1 else None,
             )  # fmt: skip
-        axes.set_xlabel("training step")
-        axes.set_ylabel(unit)
+        axes.set(xlabel="training step", ylabel=unit)
 
     return _chart(title, f"Curves over training: {', '.join(curves)}.", draw)
 

@@ -15,7 +15,7 @@ from burnish.report.charts import Chart, realness_chart, run_charts, steps_chart
 from burnish.report.gallery import Galleries, data_uri, galleries
 from burnish.report.inputs import Source, judges, read_source
 from burnish.report.rounding import facts
-from burnish.report.tables import JudgeTable, headline, judge_table, overview
+from burnish.report.tables import JudgeTable, headline, judge_table, overview, second_opinion
 
 __all__ = ["write_report"]
 
@@ -32,6 +32,8 @@ class Section:
 
     name: str
     headline: str
+    lead: str
+    """What the headline must not be read without."""
     tables: list[JudgeTable] = field(default_factory=list)
     galleries: Galleries | None = None
     charts: list[Chart] = field(default_factory=list)
@@ -90,6 +92,7 @@ def _section(source: Source) -> Section:
     return Section(
         name=source.name,
         headline=headline(result) if result else _run_headline(source.log),
+        lead=second_opinion(result) if result else _best_validation(source.log),
         tables=[judge_table(judge) for judge in judges(result)] if result else [],
         galleries=galleries(source),
         charts=[*_ledger_charts(source), *run_charts(source.log)],
@@ -129,11 +132,14 @@ def _ledger_charts(source: Source) -> list[Chart]:
 
 
 def _run_headline(log: Sequence[Mapping[str, Any]]) -> str:
-    """Say how far a training run is and how good its best checkpoint."""
-    said = f"A training run, logged up to step {log[-1]['step']:,}."
-    scored = [row for row in log if isinstance(row.get("validation/score"), int | float)]
-    scored = [row for row in scored if math.isfinite(row["validation/score"])]
-    if scored:
-        best = max(scored, key=lambda row: row["validation/score"])
-        said += f" Best validation score: {best['validation/score']:.4f} at step {best['step']:,}."
-    return said
+    return f"A training run, logged up to step {log[-1]['step']:,}."
+
+
+def _best_validation(log: Sequence[Mapping[str, Any]]) -> str:
+    """Say which checkpoint is the best; training keeps the one of the highest score."""
+    scores = [(row.get("validation/score"), row["step"]) for row in log]
+    scores = [(s, n) for s, n in scores if isinstance(s, int | float) and math.isfinite(s)]
+    if not scores:
+        return ""
+    score, step = max(scores, key=lambda pair: pair[0])
+    return f"Best validation score: {score:.4f} at step {step:,}."

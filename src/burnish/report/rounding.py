@@ -69,7 +69,7 @@ def change_of(metric: Metric, base: float | None, refined: float | None) -> tupl
     if base is None or refined is None or not math.isfinite(refined - base):
         return DASH, ""
     if metric.text(base) == metric.text(refined):
-        return "0", "no change"
+        return "0", "same"
     decimals = max(metric.decimals(base), metric.decimals(refined))
     change, relative = f"{refined - base:+.{decimals}f}", percent(base, refined)
     if relative is not None:

@@ -9,7 +9,15 @@ from burnish.errors import InputError
 from burnish.report.inputs import Source, is_comparison, judges, read_source
 from burnish.report.rounding import DASH, FID, METRICS, change_of, count, minus, percent
 
-__all__ = ["JudgeTable", "Overview", "headline", "judge_table", "overview", "results_table"]
+__all__ = [
+    "JudgeTable",
+    "Overview",
+    "headline",
+    "judge_table",
+    "overview",
+    "results_table",
+    "second_opinion",
+]
 
 
 class Row(NamedTuple):
@@ -46,8 +54,8 @@ def name_of(value: Any) -> str:
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """Say in one or two sentences what refining did to the FID, for better or for worse."""
-    first, *others = judges(result)
+    """Say in one sentence what refining did to the FID, for better or for worse."""
+    first = judges(result)[0]
     name = next(iter(first.values()))["feature_extractor"]
     if not is_comparison(result):
         return f"The FID is {FID.text(result['fid'])}, as seen by {name}."
@@ -62,22 +70,28 @@ def headline(result: Mapping[str, Any]) -> str:
         said = f"Refining lowers the FID from {before} to {after}{by}"
     else:
         said = f"Refining makes the FID worse: it rises from {before} to {after}{by}"
-    said += f", as seen by {name}."
-    for other in others:
-        seen, now = _fids(other)
-        if seen is not None and now is not None:
-            agrees = _direction(seen, now) == _direction(base, refined)
-            moved = percent(seen, now)
-            shift = "" if moved is None else f" ({minus(f'{moved:+.1f}')}%)"
-            said += (
-                f" The second judge, {other['base']['feature_extractor']}, "
-                f"{'agrees' if agrees else 'does not agree'}: "
-                f"from {FID.text(seen)} to {FID.text(now)}{shift}."
-            )
-    return said
+    return f"{said}, as seen by {name}."
 
 
-def _fids(judge: Mapping[str, Any]) -> tuple[float | None, float | None]:
+def second_opinion(result: Mapping[str, Any]) -> str:
+    """Say whether the second judge sees the same; nothing if there is none."""
+    if not is_comparison(result) or not result.get("second_judge"):
+        return ""
+    first, second = judges(result)
+    fids = *_fids(first), *_fids(second)
+    if None in fids:
+        return ""
+    base, refined, seen, now = fids
+    agrees, moved = _direction(base, refined) == _direction(seen, now), percent(seen, now)
+    shift = "" if moved is None else f" ({minus(f'{moved:+.1f}')}%)"
+    return (
+        f"The second judge, {second['base']['feature_extractor']}, "
+        f"{'agrees' if agrees else 'does not agree'}: "
+        f"from {FID.text(seen)} to {FID.text(now)}{shift}."
+    )
+
+
+def _fids(judge: Mapping[str, Any]) -> tuple[Any, Any]:
     return judge["base"]["fid"], judge["refined"]["fid"]
 
 
