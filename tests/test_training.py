@@ -221,15 +221,15 @@ def test_learning_rate_of_each_step(tmp_path):
 
 
 def test_ema_is_the_one_that_is_documented(tmp_path):
-    # The ramp is below 0.3 in the first updates and above it afterwards.
-    weights, _, ema = record(tmp_path, ema_decay=0.3)
+    # The ramp is below 0.3 in two updates and above it in the next; later ones would blur that.
+    weights, _, ema = record(tmp_path, ema_decay=0.3, num_steps=4)
     expected = weights[1]
     for n, weight in enumerate(weights[2:], start=1):
         decay = min(0.3, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(ema[-1].weight.detach(), expected, rtol=1e-5, atol=1e-6)
     assert not ema.training
-    assert int(ema[0].num_batches_tracked) == 12
+    assert int(ema[0].num_batches_tracked) == 4
 
 
 def test_steps_that_are_not_finite_leave_no_trace(tmp_path):
@@ -243,7 +243,8 @@ def test_steps_that_are_not_finite_leave_no_trace(tmp_path):
 
 
 def test_twenty_in_a_row_are_too_many(tmp_path):
-    record(tmp_path / "nineteen", not_finite=range(3, 22), num_steps=24)
+    twice_nineteen = [*range(3, 22), *range(23, 42)]
+    record(tmp_path / "nineteen", not_finite=twice_nineteen, num_steps=42)
     with pytest.raises(RuntimeError, match="20 steps, last at 22"):
         record(tmp_path / "twenty", not_finite=range(3, 23), num_steps=24)
 

@@ -292,8 +292,9 @@ def main(arguments: list[str] | None = None) -> Any:
             sort_subcommands=False,
         )
     except InputError as error:
-        print(f"burnish: {error}", file=sys.stderr)
-        sys.exit(2)
+        message, code = str(error), 2
     except KeyboardInterrupt:
-        print("burnish: stopped", file=sys.stderr)
-        sys.exit(130)
+        message, code = "stopped", 130
+    # Outside the except clause the traceback is gone, and with it any half-drawn progress bar.
+    print(f"burnish: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -97,6 +97,8 @@ def refine_file(
     ledger_path = ledger_of(out)
     if Path(source).resolve() in (out.resolve(), ledger_path.resolve()):
         raise InputError(f"{out} would replace its own input; choose another --out")
+    # What does not fit shows before any work is done.
+    check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
     labels = _labels(file, guide, labeling)
     refiner = Refiner(guide, settings, precision)
     totals = {"num_steps": 0, "real enough": 0}
@@ -139,8 +141,6 @@ def refine_file(
 def _labels(file: SampleFile, guide: Guide, labeling: str) -> Tensor | None:
     if labeling == "given":
         return file.labels
-    first = next(iter(file))
-    check_fit(guide, first, None)
     device = next(guide.parameters()).device
     batches = _progress("label", file, len(file))
     return choose_labels(batches, lambda images: guide(images.to(device)), labeling)
