@@ -1,4 +1,4 @@
-"""Measure a shipped set of models on seeds that nothing was chosen on; mean and spread over ranges.
+"""Measure shipped models on seeds that nothing was chosen on; mean and spread over seed ranges.
 
     python experiments/measure.py --out results/fashion_mnist.json --table docs/results.md
 
@@ -22,7 +22,13 @@ from burnish.provenance import provenance, write_json
 from burnish.refine.refiner import settings_for
 from burnish.seeds import parse_seeds
 
-METRICS = {"fid": ".3f", "kid": ".5f", "inception_score": ".2f", "precision": ".3f", "recall": ".3f"}
+METRICS = {
+    "fid": ".3f",
+    "kid": ".5f",
+    "inception_score": ".2f",
+    "precision": ".3f",
+    "recall": ".3f",
+}
 ROWS: dict[str, dict[str, Any] | None] = {
     "one step, as it is": None,
     "two steps, as it is": None,
@@ -37,7 +43,7 @@ def main(
     out: Path,
     table: Path,
     data: str = "fashion_mnist",
-    seeds: tuple[str, ...] = ("10000-19999", "20000-29999", "30000-39999"),
+    seeds: tuple[str, ...] = ("10000-11999", "12000-13999", "14000-15999"),
     judges: tuple[str, ...] = ("plain", "wide"),
 ) -> None:
     """Sample, refine and score every row for every range of seeds."""
@@ -52,7 +58,7 @@ def main(
                     steps = 2 if row.startswith("two") else 1
                     facts[row] = sample_file(load_generator(data, steps), parse_seeds(span), path)
                 else:
-                    settings = settings_for(guide, eps=guide.card["refine"]["eps"], **options)
+                    settings = settings_for(guide, **options)
                     base = paths["one step, as it is"]
                     facts[row] = refine_file(base, guide, settings, path)
                 for judge in judges:
@@ -70,8 +76,8 @@ def render(results: list[dict[str, Any]], source: Path) -> str:
     lines = [
         "# Results",
         "",
-        f"Rendered from `{source.name}` by `experiments/measure.py`. Mean ± standard deviation over "
-        f"the seed ranges {', '.join(spans)}; {first['num_images']:,} images each, "
+        f"Rendered from `{source.name}` by `experiments/measure.py`. Mean ± standard deviation "
+        f"over the seed ranges {', '.join(spans)}; {first['num_images']:,} images each, "
         f"{first['num_neighbors']} neighbours; reference: {first['reference']}, "
         f"{first['num_reference_images']:,} images.",
     ]

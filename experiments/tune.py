@@ -1,6 +1,6 @@
 """Choose the settings of refinement for a trained guide, on seeds and a judge kept for that alone.
 
-    python experiments/tune.py runs/fashion_mnist --data DATA --out results/fashion_mnist-tuning.json
+    python experiments/tune.py --run runs/fashion_mnist --data DATA --out results/TUNING.json
 
 The images come from seeds 500000 on; the reference is the experiment's validation rows; the judge
 is the one named "tuner". None of the three is ever reported on. The setting with the lowest FID

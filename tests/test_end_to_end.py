@@ -103,8 +103,8 @@ def test_digits_from_nothing_to_a_smaller_distance(tmp_path):
     run("refine", base, "--guide", runs / "digits/joint/model.safetensors", "--out", refined)
     found = {}
     for path in (base, refined):
-        run("evaluate", path, "--reference", "digits[1500-1796]", "--json", path.with_suffix(".fid"),
-            "--feature-extractor", runs / "digits/judge-plain/model.safetensors")  # fmt: skip
+        run("evaluate", path, "--reference", "digits[1500-1796]",
+            "--json", path.with_suffix(".fid"), "--feature-extractor", runs / "digits/judge-plain/model.safetensors")  # fmt: skip
         found[path] = json.loads(path.with_suffix(".fid").read_text())
     assert found[refined]["fid"] < 0.9 * found[base]["fid"]
     assert found[refined]["kid"] < found[base]["kid"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from burnish.errors import InputError
 from burnish.networks import build
 
-__all__ = ["SHIPPED", "file_sha256", "load_model", "save_model", "write_aside"]
+__all__ = ["SHIPPED", "check_target", "file_sha256", "load_model", "save_model", "write_aside"]
 
 # Models that come with the package, one folder per data set.
 SHIPPED = Path(__file__).parent / "weights"
@@ -58,6 +58,23 @@ def write_aside(path: Path) -> Iterator[Path]:
     _remove(old)
 
 
+def check_target(path: Path, *inputs: Path) -> None:
+    """Refuse an output path that cannot be a file, before any work is done.
+
+    Raises:
+        InputError: It is a folder, lies below a file, has no name, or is one of the inputs.
+    """
+    if not path.name:
+        raise InputError(f"{str(path)!r} has no file name; say where to write")
+    if path.is_dir() and path.suffix:
+        raise InputError(f"{path} is a folder; choose another name")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise InputError(f"{path} cannot be written: {parent} is a file")
+    if path.resolve() in [Path(given).resolve() for given in inputs]:
+        raise InputError(f"{path} would replace its own input; choose another name")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -86,6 +103,7 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool
         state[name] = tensor.half() if half and tensor.is_floating_point() else tensor
     with write_aside(path) as aside:
         save_file(state, aside, metadata={"card": json.dumps(dict(card))})
+        aside.chmod(0o644)  # safetensors writes files that others may not read
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -5,24 +5,27 @@ Bad input ends with one line on stderr and exit code 2.
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import yaml
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from burnish.errors import InputError
+from burnish import __version__
+from burnish.errors import InputError, unknown
 
 __all__ = ["main"]
 
 app = SubcommandApp()
+COMMANDS = ("demo", "train", "sample", "refine", "evaluate", "report")
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
-Update = Literal["pgd", "sgld"]
-Norm = Literal["l2", "linf", "none"]
-Labeling = Literal["given", "pseudo", "balanced", "quotas"]
+# Plain text rather than choices: the library's own error is one line and suggests the nearest.
+Choice = Annotated[str, arg(metavar="NAME")]
+WHAT = ("judge", "consistency", "joint", "all")
 
 
 @app.command
@@ -44,7 +47,7 @@ def demo(out: Path = Path("demo"), num_images: int = 1000, device: Device = "aut
 
 @app.command
 def train(
-    what: Positional[Literal["judge", "consistency", "joint", "all"]],
+    what: Positional[Annotated[str, arg(metavar="judge|consistency|joint|all")]],
     config: Positional[Path],
     data: str = "",
     out: Path = Path("runs"),
@@ -68,8 +71,9 @@ def train(
     """
     from burnish import recipes
     from burnish.config import load_experiment
-    from burnish.errors import unknown
 
+    if what not in WHAT:
+        raise unknown("training", what, WHAT)
     experiment = load_experiment(config)
     if only and only not in experiment.judges:
         raise unknown("judge", only, experiment.judges)
@@ -105,7 +109,7 @@ def sample(
     Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
 
     Args:
-        model: A shipped generator (fashion_mnist), a folder of diffusers' ConsistencyModelPipeline,
+        model: A shipped generator (fashion_mnist), a folder of a diffusers ConsistencyModelPipeline,
             or its name on the hub.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
         num_steps: Network calls per image.
@@ -121,6 +125,10 @@ def sample(
 
     numbers = parse_seeds(seeds)
     generator = load_generator(model, num_steps).to(resolve_device(device))
+    if label is not None and not 0 <= label < (generator.num_classes or 0):
+        raise InputError(
+            f"label {label} is not one of this model's {generator.num_classes} classes"
+        )
     labels = None if label is None else torch.full((len(numbers),), label)
     if dry_run:
         shape = "x".join(map(str, generator.image_shape))
@@ -136,18 +144,18 @@ def refine(
     guide: str,
     out: Path = Path("refined.npz"),
     preset: str | None = None,
-    labels: Labeling = "given",
+    labels: Choice = "given",
     eps: float | None = None,
     num_steps: int | None = None,
     step_size: float | None = None,
     objective: str | None = None,
-    update: Update | None = None,
-    norm: Norm | None = None,
+    update: str | None = None,
+    norm: str | None = None,
     noise_std: float | None = None,
     stop_quantile: float | None = None,
     seed: int | None = None,
     batch_size: int = 100,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Choice = "float32",
     device: Device = "auto",
     dry_run: bool = False,
 ) -> None:
@@ -160,12 +168,13 @@ def refine(
         guide: A shipped guide (fashion_mnist), a .safetensors file of burnish train joint, or any
             classifier as timm/NAME or torchvision/NAME.
         out: refined.npz, refined.parquet, or a name without suffix for a folder of PNG; beside it
-            a ledger (.parquet, a row per image) and the settings (.json).
+            a ledger (.ledger.parquet, a row per image) and the settings (.card.json).
         preset: joint (stops at the realness of real images), bigroc (any classifier), golan24-pgd,
             golan24-sgld. Default: joint if the guide is a joint model, else bigroc.
-        labels: given (by the file), pseudo (the guide's opinion), balanced (its opinion against the
+        labels: given (by the file), pseudo (the guide's opinion), balanced (the same against the
             mean), quotas (equal classes exactly).
-        eps: Radius of the L2 ball over all values of an image, pixels in [0, 1].
+        eps: Radius of the ball, pixels in [0, 1]; L2 is over all values of an image. Without it,
+            and without the others, what the preset and the guide's card say (see --dry-run).
         num_steps: Steps per image, at most.
         step_size: Length of a step; default 1.5 eps / num_steps. For sgld, factor on the gradient.
         objective: logit, ce, bce, ce_minus_bce, ce_plus_bce or logsumexp.
@@ -175,22 +184,27 @@ def refine(
         stop_quantile: Stop an image when its realness reaches this quantile of real images.
         seed: Of the sgld noise.
         batch_size: Images per network call.
-        precision: Inside the guide; pixels are float32 always.
+        precision: float32 or bfloat16 inside the guide; pixels are float32 always.
         device: Where to compute.
         dry_run: Print the resolved settings and stop.
     """
     from burnish.engines.local import refine_file
     from burnish.guide.load import load_guide
-    from burnish.refine.refiner import settings_for
+    from burnish.refine.labels import LABELINGS
+    from burnish.refine.refiner import check_fit, settings_for
     from burnish.storage import open_samples
 
+    if labels not in LABELINGS:
+        raise unknown("labeling", labels, LABELINGS)
     judge = load_guide(guide).to(resolve_device(device))
     settings = settings_for(
         judge, preset, eps=eps, num_steps=num_steps, step_size=step_size, objective=objective,
         update=update, norm=norm, noise_std=noise_std, stop_quantile=stop_quantile, seed=seed,
     )  # fmt: skip
     if dry_run:
-        print(f"{len(open_samples(samples))} images to {out}")
+        file = open_samples(samples, batch_size)
+        check_fit(judge, next(iter(file)), file.labels if labels == "given" else None)
+        print(f"{len(file)} images to {out}")
         print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
         return
     facts = refine_file(
@@ -230,8 +244,11 @@ def evaluate(
         batch_size: Images per network call.
         device: Where to compute.
     """
+    from burnish.checkpoint import check_target
     from burnish.engines.scoring import evaluate_file
 
+    if json_out:
+        check_target(json_out, generated, Path(reference))
     result = evaluate_file(
         generated, reference, feature_extractor, num_neighbors=num_neighbors,
         batch_size=batch_size, device=resolve_device(device), save_reference=save_reference,
@@ -283,16 +300,27 @@ def resolve_device(device: str) -> str:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; returns nothing, exits with 2 on bad input."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if given[:1] == ["--version"]:
+            return print(f"burnish {__version__}")
+        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+            raise unknown("command", given[0], COMMANDS)
         return app.cli(
             prog="burnish",
             description="Refine generated images up the gradient of a joint "
             "classifier-discriminator. New here? Try: burnish demo",
-            args=arguments,
+            args=given,
             sort_subcommands=False,
         )
     except InputError as error:
         message, code = str(error), 2
+    except BrokenPipeError:
+        # The reader, e.g. head, has seen enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None
+    except OSError as error:
+        message, code = f"{error.filename}: {error.strerror}" if error.filename else str(error), 2
     except KeyboardInterrupt:
         message, code = "stopped", 130
     # Outside the except clause the traceback is gone, and with it any half-drawn progress bar.

@@ -30,6 +30,17 @@ __all__ = [
 ]
 
 
+def at_least(config: Any, name: str, low: float) -> None:
+    """Refuse a value below its range.
+
+    Raises:
+        InputError: ``config.name`` is below ``low`` or is no number.
+    """
+    value = getattr(config, name)
+    if not value >= low:
+        raise InputError(f"{name} must be at least {low}, not {value}")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training: length, optimiser, averaging, saving."""
@@ -66,6 +77,16 @@ class TrainingConfig:
     """Steps between validations."""
     save_every: int = 500
     """Steps between saved states."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "log_every", "validate_every", "save_every"):
+            at_least(self, name, 1)
+        for name in ("weight_decay", "warmup_steps", "ema_decay"):
+            at_least(self, name, 0)
+        if not self.learning_rate > 0 or not self.gradient_clip > 0:
+            raise InputError("learning_rate and gradient_clip must be above 0")
+        if not self.ema_decay < 1:
+            raise InputError(f"ema_decay must be below 1, not {self.ema_decay}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,10 @@ class AttackConfig:
     random_start: bool = True
     """Begin at a random point of the ball."""
 
+    def __post_init__(self) -> None:
+        for name in ("eps", "step_size", "num_steps"):
+            at_least(self, name, 0)
+
 
 @dataclass(frozen=True)
 class GrowthConfig:
@@ -150,6 +175,9 @@ class GrowthConfig:
     """Running AUC at which one step is added."""
     max_steps: int = 40
     """No more steps than this."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "every", 1)
 
 
 @dataclass(frozen=True)
@@ -209,6 +237,8 @@ def load_experiment(path: Path) -> Experiment:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     experiment = read(Experiment, values, str(path))
+    if Path(experiment.name).name != experiment.name:
+        raise InputError(f"{path}: name: {experiment.name!r} must be a plain folder name")
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
     return experiment
@@ -230,7 +260,11 @@ def read(kind: Any, value: Any, where: str) -> Any:
         for key in value:
             if key not in hints:
                 raise InputError(f"{where}: {unknown('key', str(key), hints)}")
-        return kind(**{k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()})  # pyright: ignore[reportCallIssue]
+        filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()}
+        try:
+            return kind(**filled)  # pyright: ignore[reportCallIssue]
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     if origin is dict and isinstance(value, dict):
         return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
     if origin is tuple and isinstance(value, list | tuple):

@@ -27,8 +27,8 @@ def run_demo(out: Path, num_images: int = 1000, device: str = "cpu") -> str:
     chosen on other seeds, by a judge that does not ship, against other real images.
 
     Args:
-        out: Folder for ``base.npz``, ``refined.npz``, ``refined.parquet``, ``result.json`` and
-            ``report.html``; files of an earlier demo are replaced.
+        out: Folder for ``base.npz``, ``refined.npz``, ``refined.ledger.parquet``,
+            ``result.json`` and ``report.html``; files of an earlier demo are replaced.
         num_images: From seed 0 on; at least 10.
         device: Where to compute.
 

@@ -27,7 +27,7 @@ def provenance() -> dict[str, str | None]:
 
 def sidecar_of(path: Path) -> Path:
     """Return the JSON file beside a file of samples that says how they were made."""
-    return path.with_name(f"{path.stem}.json")
+    return path.with_name(f"{path.stem}.card.json")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ def train_judge(
         "kind": "judge",
         "name": name,
         "network": arguments,
+        "image_shape": list(data.images_uint8.shape[1:]),
         "data": data.source,
         "data_sha256": data.sha256(),
         "validation": {"data": held_out.source, "accuracy": accuracy_of(best, held_out, device)},
@@ -124,7 +125,10 @@ def _train_teacher(
 
 def _unet(config: ConsistencyConfig, data: Dataset) -> nn.Module:
     _, channels, size, _ = data.images_uint8.shape
-    return build_unet(size, channels, data.num_classes, **config.unet)
+    try:
+        return build_unet(size, channels, data.num_classes, **config.unet)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise InputError(f"consistency: unet: {error}") from error
 
 
 def network_arguments(network: dict[str, Any], data: Dataset) -> dict[str, Any]:
@@ -202,6 +206,7 @@ def train_joint(
         "name": f"{experiment.name}-joint",
         "network": arguments,
         "energy": config.energy,
+        "image_shape": list(data.images_uint8.shape[1:]),
         "realness": realness_card(best, held_out.samples(), held_out.source),
         "refine": config.refine,
         "data": data.source,
@@ -242,7 +247,7 @@ def load_real(experiment: Experiment, location: str = "") -> tuple[Dataset, Data
 
     Args:
         experiment: Names the data and the rows.
-        location: Where the data are if not where the experiment says; names in cards stay the same.
+        location: Where the data are if not where the experiment says; cards keep its names.
     """
     data = experiment.data
     whole = load_dataset(location or data.source)

@@ -18,6 +18,10 @@ from burnish.errors import InputError
 __all__ = ["Streams", "parse_seeds", "stream"]
 
 
+MAX_SEED = 2**63
+MAX_IMAGES = 10**8
+
+
 def stream(seed: int, purpose: str) -> torch.Generator:
     """Return the CPU generator of one (seed, purpose); equal arguments give equal streams."""
     digest = hashlib.sha256(f"{purpose}:{int(seed)}".encode()).digest()
@@ -58,6 +62,8 @@ def parse_seeds(text: str) -> list[int]:
         if not match:
             raise InputError(f"cannot read the seeds {text!r}; write e.g. 0-999 or 1,2,5-10")
         first, last = int(match[1]), int(match[2] or match[1])
+        if last >= MAX_SEED or last - first >= MAX_IMAGES:
+            raise InputError(f"the seeds {part.strip()!r} are too large or too many")
         if last < first:
             raise InputError(f"the seed range {part.strip()!r} runs backwards")
         seeds.extend(range(first, last + 1))

@@ -211,7 +211,8 @@ def train(
 def _claim(run: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run; refuse a folder that holds another run's."""
     path, text = run / "config.json", json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() != text:
+    # A run that failed before its first saved state has nothing to protect.
+    if (run / "state.pt").exists() and path.exists() and path.read_text() != text:
         raise InputError(f"{run} holds a run with other settings; give another --out or delete it")
     with write_aside(path) as aside:
         aside.write_text(text)

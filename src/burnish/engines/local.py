@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 from tqdm import tqdm
 
-from burnish.checkpoint import write_aside
+from burnish.checkpoint import check_target, write_aside
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.guide.model import Guide
@@ -26,7 +26,7 @@ __all__ = ["ledger_of", "refine_file", "sample_file"]
 
 def ledger_of(path: Path) -> Path:
     """Return the parquet file beside refined samples that says what was done to each image."""
-    return path.with_name(f"{path.stem}.parquet")
+    return path.with_name(f"{path.stem}.ledger.parquet")
 
 
 def sample_file(
@@ -50,6 +50,9 @@ def sample_file(
         What the JSON file says.
     """
     began = time.perf_counter()
+    check_target(sidecar_of(out))
+    if batch_size < 1:
+        raise InputError(f"a batch of {batch_size} images cannot be made; give 1 or more")
     batches = generator.batches(seeds, labels, batch_size)
     write_samples(out, _progress("sample", batches, len(seeds)), len(seeds))
     facts = {
@@ -95,14 +98,13 @@ def refine_file(
     began = time.perf_counter()
     file = open_samples(source, batch_size)
     ledger_path = ledger_of(out)
-    if Path(source).resolve() in (out.resolve(), ledger_path.resolve()):
-        raise InputError(f"{out} would replace its own input; choose another --out")
+    for path in (out, ledger_path, sidecar_of(out)):
+        check_target(path, source)
     # What does not fit shows before any work is done.
     check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
     labels = _labels(file, guide, labeling)
     refiner = Refiner(guide, settings, precision)
     totals = {"num_steps": 0, "real enough": 0}
-    ledger_path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(ledger_path) as aside:
         writer: pq.ParquetWriter | None = None
 

@@ -8,16 +8,19 @@ from zipfile import BadZipFile, ZipFile
 
 from tqdm import tqdm
 
+from burnish.checkpoint import check_target
+from burnish.errors import InputError, unknown
 from burnish.metrics import FeatureExtractor, Reference, evaluate, make_reference
 from burnish.metrics.judges import load_extractor, shipped_judges, shipped_references
 from burnish.provenance import provenance
-from burnish.samples import Samples
+from burnish.samples import Samples, to_uint8
 from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
 
 __all__ = ["evaluate_file", "load_reference"]
 
 DEFAULT_EXTRACTOR = "inception-v3-compat"
+ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
 
 
 def evaluate_file(
@@ -45,9 +48,23 @@ def evaluate_file(
         InputError: Something is missing or does not fit together.
     """
     file = open_samples(generated, batch_size)
+    if num_neighbors < 1:
+        raise InputError(f"num_neighbors must be at least 1, not {num_neighbors}")
+    known = reference in shipped_references() or ROWS.fullmatch(reference)
+    if not known and not Path(reference).exists():
+        raise unknown("reference", reference, [*shipped_references(), "PATH"])
+    if save_reference:
+        check_target(save_reference, generated, Path(reference))
+        if save_reference.suffix != ".npz":
+            raise InputError(f"{save_reference}: statistics are kept as .npz")
     if feature_extractor is None:
         feature_extractor = reference if reference in shipped_judges() else DEFAULT_EXTRACTOR
     extractor = load_extractor(feature_extractor, device)
+    try:
+        extractor(to_uint8(next(iter(file)).images[:1]))
+    except RuntimeError as error:
+        shape = list(file.image_shape)
+        raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
     real = load_reference(reference, extractor, batch_size)
     if save_reference:
         real.save(save_reference)
@@ -73,7 +90,7 @@ def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250
     shipped = shipped_references()
     if name in shipped or _holds_statistics(Path(name)):
         return Reference.load(shipped.get(name, Path(name)), extractor=extractor)
-    if rows := re.fullmatch(r"(.+)\[(\d+-\d+)\]", name):
+    if rows := ROWS.fullmatch(name):
         data = load_dataset(rows[1], rows[2])
         parts = (
             data.samples(slice(start, start + batch_size))

@@ -25,6 +25,8 @@ def load_guide(source: str) -> Guide:
     Raises:
         InputError: There is no such guide.
     """
+    if not source:
+        raise unknown("guide", source, [*shipped_guides(), "timm/resnet50", "PATH.safetensors"])
     path = Path(source)
     if source in shipped_guides():
         path = SHIPPED / source / "guide.safetensors"

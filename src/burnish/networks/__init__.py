@@ -1,5 +1,6 @@
 """Bare networks: modules which know neither noise nor attacks, with normalisation inside."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,9 +32,13 @@ def build(arguments: Mapping[str, Any]) -> nn.Module:
     name = arguments.pop("name", None)
     if name not in NETWORKS:
         raise unknown("network", str(name), NETWORKS)
+    known = inspect.signature(NETWORKS[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise unknown(f"argument of network {name!r}", argument, known)
     try:
         return NETWORKS[name](**arguments)
     except InputError:
         raise  # it says already what is wrong
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"network {name!r}: {error}") from error

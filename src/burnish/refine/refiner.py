@@ -185,6 +185,10 @@ def check_fit(guide: Guide, samples: Samples, labels: Tensor | None) -> int:
         InputError: It does not take images of this shape, or a label is not in 0 .. K - 1.
     """
     shape = list(samples.images.shape[1:])
+    if guide.card.get("image_shape", shape) != shape:
+        raise InputError(
+            f"this guide takes images of shape {guide.card['image_shape']}, not {shape}"
+        )
     try:
         device = next(guide.parameters()).device
         num_classes = guide(samples.images[:1].to(device)).shape[1]
