@@ -1,6 +1,6 @@
 """Pack a finished run for shipping: half-precision weights, cards, reference statistics.
 
-    python experiments/ship.py --run runs/fashion_mnist --test TEST_IMAGES --tuning results/TUNING.json
+    python experiments/ship.py --run runs/fashion_mnist --test IMAGES --tuning results/TUNING.json
 
 The references are made with the judges as shipped, from real images that no network has seen.
 """

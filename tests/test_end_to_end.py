@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from burnish.cli import main
+from burnish.storage import open_samples
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "digits.yaml"
 
@@ -44,6 +46,10 @@ def test_refining_twice_gives_the_same_bytes_and_no_steps_give_the_input(tmp_pat
             "--batch-size", batch)  # fmt: skip
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert (tmp_path / "a.npz").read_bytes() != base.read_bytes()
+    # Images and ledger share suffix and folder here, and must not share the name.
+    run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "a.parquet")
+    assert len(open_samples(tmp_path / "a.parquet")) == 16
+    assert pq.read_table(tmp_path / "a.ledger.parquet")["id"].to_pylist() == list(range(5, 21))
     for flag in ("--eps", "--num-steps"):
         run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0)
         assert (tmp_path / "same.npz").read_bytes() == base.read_bytes()
@@ -67,6 +73,27 @@ FAULTS = {
          "--feature-extractor", "inception-v3-compt"],
         "did you mean",
     ),
+    "misspelt reference": (
+        ["evaluate", "base.npz", "--reference", "fashion_mnist/plian"],
+        "did you mean 'fashion_mnist/plain'",
+    ),
+    "scores over their input": (
+        ["evaluate", "base.npz", "--reference", "fashion_mnist/plain", "--json", "base.npz"],
+        "base.npz would replace",
+    ),
+    "wrong channels for a judge": (
+        ["evaluate", "rgb.npz", "--reference", "fashion_mnist/plain"],
+        "shape [3, 28, 28]",
+    ),
+    "output below a file": (
+        ["refine", "base.npz", "--guide", "fashion_mnist", "--out", "bare.npz/x.npz"],
+        "bare.npz is a file",
+    ),
+    "misspelt update": (
+        ["refine", "base.npz", "--guide", "fashion_mnist", "--update", "sgdl"],
+        "did you mean 'sgld'",
+    ),
+    "misspelt command": (["refin", "base.npz"], "did you mean 'refine'"),
     "missing experiment": (["train", "joint", "nowhere.yaml"], "nowhere.yaml"),
     "nothing to report": (["report", "nowhere"], "nowhere"),
 }  # fmt: skip
@@ -103,9 +130,11 @@ def test_digits_from_nothing_to_a_smaller_distance(tmp_path):
     run("refine", base, "--guide", runs / "digits/joint/model.safetensors", "--out", refined)
     found = {}
     for path in (base, refined):
-        run("evaluate", path, "--reference", "digits[1500-1796]",
-            "--json", path.with_suffix(".fid"), "--feature-extractor", runs / "digits/judge-plain/model.safetensors")  # fmt: skip
-        found[path] = json.loads(path.with_suffix(".fid").read_text())
+        scores = path.with_suffix(".json")
+        judge = runs / "digits/judge-plain/model.safetensors"
+        run("evaluate", path, "--reference", "digits[1500-1796]", "--json", scores,
+            "--feature-extractor", judge)  # fmt: skip
+        found[path] = json.loads(scores.read_text())
     assert found[refined]["fid"] < 0.9 * found[base]["fid"]
     assert found[refined]["kid"] < found[base]["kid"]
     run("report", runs / "digits/joint", "--out", tmp_path / "report.html")

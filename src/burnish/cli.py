@@ -109,8 +109,8 @@ def sample(
     Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
 
     Args:
-        model: A shipped generator (fashion_mnist), a folder of a diffusers ConsistencyModelPipeline,
-            or its name on the hub.
+        model: A shipped generator (fashion_mnist), the folder of a ConsistencyModelPipeline of
+            diffusers, or its name on the hub.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
         num_steps: Network calls per image.
         label: Class of all images; by default each seed draws its own.
