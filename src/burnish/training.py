@@ -84,7 +84,7 @@ def train(
     config: TrainingConfig,
     run: Path,
     *,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    validate: Callable[[Any], dict[str, float]] | None = None,
     device: str = "cpu",
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:

@@ -32,7 +32,7 @@ def evaluate(
     *,
     num_neighbors: int = 3,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of generated images, at full precision, with all that identifies them.
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,7 +111,7 @@ def _named(name: str, split: str) -> tuple[Tensor, Tensor]:
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise InputError("digits come with scikit-learn; pip install scikit-learn") from error
-        bunch = load_digits()
+        bunch: Any = load_digits()
         # 0 .. 16 in the source; 255 / 16 spreads them over the levels.
         images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
         return images[:, None], torch.from_numpy(bunch.target).to(torch.int64)
