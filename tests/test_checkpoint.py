@@ -87,7 +87,7 @@ def card_of(**entries):
         ("card is a list", "no burnish card"),
         ("no network", "no burnish card"),
         ("unknown network", "did you mean 'judge'"),
-        ("arguments", "unexpected keyword"),
+        ("arguments", "unknown argument"),
         ("activation", "did you mean 'gelu'"),
         ("other weights", "do not fit their card"),
     ],

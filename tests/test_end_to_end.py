@@ -64,7 +64,7 @@ FAULTS = {
     ),
     "negative eps": (["refine", "base.npz", "--guide", "fashion_mnist", "--eps", "-1"], "eps"),
     "broken npz": (["refine", "broken.npz", "--guide", "fashion_mnist"], "broken.npz"),
-    "wrong channels": (["refine", "rgb.npz", "--guide", "fashion_mnist"], "shape [3, 28, 28]"),
+    "wrong channels": (["refine", "rgb.npz", "--guide", "fashion_mnist"], "not [3, 28, 28]"),
     "labels out of range": (["refine", "labels.npz", "--guide", "fashion_mnist"], "label 10"),
     "no labels": (["refine", "bare.npz", "--guide", "fashion_mnist"], "--labels pseudo"),
     "backward seeds": (["sample", "fashion_mnist", "--seeds", "9-3"], "backwards"),
