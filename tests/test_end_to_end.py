@@ -50,6 +50,11 @@ def test_refining_twice_gives_the_same_bytes_and_no_steps_give_the_input(tmp_pat
     run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "a.parquet")
     assert len(open_samples(tmp_path / "a.parquet")) == 16
     assert pq.read_table(tmp_path / "a.ledger.parquet")["id"].to_pylist() == list(range(5, 21))
+    # Some classes do not occur among these images; folders must keep the labels all the same.
+    run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "once")
+    run("refine", tmp_path / "once", "--guide", "fashion_mnist", "--out", tmp_path / "twice")
+    kept = open_samples(tmp_path / "twice").labels
+    assert kept is not None and kept.tolist() == open_samples(base).labels.tolist()  # pyright: ignore[reportOptionalMemberAccess]
     for flag in ("--eps", "--num-steps"):
         run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0)
         assert (tmp_path / "same.npz").read_bytes() == base.read_bytes()
@@ -81,6 +86,11 @@ FAULTS = {
         ["evaluate", "base.npz", "--reference", "fashion_mnist/plain", "--json", "base.npz"],
         "base.npz would replace",
     ),
+    "statistics over some rows of their input": (
+        ["evaluate", "base.npz", "--reference", "rgb.npz[0-3]", "--save-reference", "rgb.npz"],
+        "rgb.npz would replace",
+    ),
+    "no output name": (["refine", "base.npz", "--guide", "fashion_mnist", "--out", "."], "'.'"),
     "wrong channels for a judge": (
         ["evaluate", "rgb.npz", "--reference", "fashion_mnist/plain"],
         "shape [3, 28, 28]",

@@ -245,10 +245,11 @@ def evaluate(
         device: Where to compute.
     """
     from burnish.checkpoint import check_target
-    from burnish.engines.scoring import evaluate_file
+    from burnish.engines.scoring import evaluate_file, reference_path
 
     if json_out:
-        check_target(json_out, generated, Path(reference))
+        others = [save_reference] if save_reference else []
+        check_target(json_out, generated, reference_path(reference), *others)
     result = evaluate_file(
         generated, reference, feature_extractor, num_neighbors=num_neighbors,
         batch_size=batch_size, device=resolve_device(device), save_reference=save_reference,
@@ -275,10 +276,12 @@ def report(results: Positional[tuple[Path, ...]], out: Path = Path("report.html"
         results: JSON files of evaluate, folders of demo, run folders of train.
         out: The page.
     """
+    from burnish.checkpoint import check_target
     from burnish.report import write_report
 
     if not results:
         raise InputError("name at least one result: a JSON file, a demo folder or a run folder")
+    check_target(out, *results)
     print(write_report(results, out))
 
 

@@ -237,8 +237,9 @@ def load_experiment(path: Path) -> Experiment:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     experiment = read(Experiment, values, str(path))
-    if Path(experiment.name).name != experiment.name:
-        raise InputError(f"{path}: name: {experiment.name!r} must be a plain folder name")
+    for name in (experiment.name, *experiment.judges):
+        if Path(name).name != name or name == "..":
+            raise InputError(f"{path}: the name {name!r} must be a plain folder name")
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
     return experiment

@@ -12,13 +12,14 @@ from tqdm import tqdm
 from burnish import __version__
 from burnish.checkpoint import load_model, save_model
 from burnish.config import ConsistencyConfig, Experiment, TrainingConfig
-from burnish.errors import InputError
+from burnish.errors import InputError, unknown
 from burnish.generators.consistency import ConsistencyModel, build_unet
 from burnish.generators.loss import ConsistencyLoss, DenoisingLoss
 from burnish.generators.scalings import Preconditioned, Scalings
 from burnish.guide.model import Guide
 from burnish.guide.training import joint_loss, realness_card, validate_joint
 from burnish.networks import build
+from burnish.refine.settings import NAMES as REFINE_NAMES
 from burnish.seeds import stream
 from burnish.storage import write_samples
 from burnish.storage.datasets import Dataset, load_dataset, parse_rows
@@ -166,6 +167,9 @@ def train_joint(
         The path of the guide's file.
     """
     config = experiment.joint
+    for name in config.refine:
+        if name not in REFINE_NAMES:
+            raise unknown("setting under joint: refine:", name, REFINE_NAMES)
     run = out / "joint"
     fakes = _fakes(experiment, out, device)
     if fakes.images_uint8.shape[1:] != data.images_uint8.shape[1:]:

@@ -50,6 +50,7 @@ def sample_file(
         What the JSON file says.
     """
     began = time.perf_counter()
+    check_target(out)
     check_target(sidecar_of(out))
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images cannot be made; give 1 or more")
@@ -97,8 +98,9 @@ def refine_file(
     """
     began = time.perf_counter()
     file = open_samples(source, batch_size)
+    check_target(out, source)
     ledger_path = ledger_of(out)
-    for path in (out, ledger_path, sidecar_of(out)):
+    for path in (ledger_path, sidecar_of(out)):
         check_target(path, source)
     # What does not fit shows before any work is done.
     check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)

@@ -17,7 +17,7 @@ from burnish.samples import Samples, to_uint8
 from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
 
-__all__ = ["evaluate_file", "load_reference"]
+__all__ = ["evaluate_file", "load_reference", "reference_path"]
 
 DEFAULT_EXTRACTOR = "inception-v3-compat"
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
@@ -50,11 +50,12 @@ def evaluate_file(
     file = open_samples(generated, batch_size)
     if num_neighbors < 1:
         raise InputError(f"num_neighbors must be at least 1, not {num_neighbors}")
-    known = reference in shipped_references() or ROWS.fullmatch(reference)
-    if not known and not Path(reference).exists():
-        raise unknown("reference", reference, [*shipped_references(), "PATH"])
+    real_path = reference_path(reference)
+    if reference not in shipped_references() and not real_path.exists():
+        if not ROWS.fullmatch(reference):
+            raise unknown("reference", reference, [*shipped_references(), "PATH"])
     if save_reference:
-        check_target(save_reference, generated, Path(reference))
+        check_target(save_reference, generated, real_path)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
     if feature_extractor is None:
@@ -77,6 +78,12 @@ def evaluate_file(
             progress=lambda done: bar.update(done - bar.n),
         )
     return {"generated": str(generated), **result, **provenance()}
+
+
+def reference_path(name: str) -> Path:
+    """Return the path that a reference names, without its rows."""
+    rows = ROWS.fullmatch(name)
+    return Path(rows[1] if rows else name)
 
 
 def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:

@@ -40,5 +40,5 @@ def build(arguments: Mapping[str, Any]) -> nn.Module:
         return NETWORKS[name](**arguments)
     except InputError:
         raise  # it says already what is wrong
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(f"network {name!r}: {error}") from error

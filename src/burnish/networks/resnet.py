@@ -38,6 +38,8 @@ class ResNet(nn.Module):
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.25,),
     ) -> None:
+        if width < 1 or num_blocks < 1:
+            raise ValueError(f"width and num_blocks start at 1, not {width} and {num_blocks}")
         super().__init__()
         self.normalize = Normalize(mean, std)
         self.stem = nn.Sequential(

@@ -6,6 +6,7 @@ files with running numbers come back in the order in which they were written, wh
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -45,6 +46,9 @@ class FolderSamples(SampleFile):
             if shape[1:] != shapes[0][1:]:
                 raise different_size(str(file), shape, shapes[0])
         label_of = {name: label for label, name in enumerate(self.classes)}
+        if all(re.fullmatch(r"\d{5}", name) for name in self.classes):
+            # Our own form says the label itself, even where a class has lost its folder.
+            label_of = {name: int(name) for name in self.classes}
         labels = [label_of[file.parent.name] for file in files] if self.classes else None
         self._files = files
         super().__init__(
