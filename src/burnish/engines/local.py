@@ -101,7 +101,7 @@ def refine_file(
     check_target(out, source)
     ledger_path = ledger_of(out)
     for path in (ledger_path, sidecar_of(out)):
-        check_target(path, source)
+        check_target(path, source, sidecar_of(source), ledger_of(source))
     # What does not fit shows before any work is done.
     check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
     labels = _labels(file, guide, labeling)
