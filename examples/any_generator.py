@@ -23,7 +23,7 @@ def main(num_images: int = 16, eps: float | None = None) -> tuple[float, float]:
     samples = Samples(generated.images, generated.labels, torch.arange(num_images))
     refiner = Refiner(guide, settings_for(guide, preset=None, eps=eps))
     assert samples.labels is not None
-    refined = refiner.refine(samples, samples.labels)
+    (refined,) = refiner([samples], samples.labels)
 
     before = refined.ledger.realness_before.mean().item()
     after = refined.ledger.realness_after.mean().item()

@@ -154,8 +154,9 @@ def refine(
     noise_std: float | None = None,
     stop_quantile: float | None = None,
     seed: int | None = None,
-    batch_size: int = 100,
-    precision: Choice = "float32",
+    batch_size: int | None = None,
+    precision: Choice = "auto",
+    compile: Choice = "auto",
     device: Device = "auto",
     dry_run: bool = False,
 ) -> None:
@@ -183,8 +184,11 @@ def refine(
         noise_std: Standard deviation of the noise of one sgld step.
         stop_quantile: Stop an image when its realness reaches this quantile of real images.
         seed: Of the sgld noise.
-        batch_size: Images per network call.
-        precision: float32 or bfloat16 inside the guide; pixels are float32 always.
+        batch_size: Images per network call; by default what fits in memory and is fast.
+        precision: float32 (exact), bfloat16 (fast), or auto: bfloat16 where the device multiplies
+            it natively. Inside the guide only; pixels are float32 always.
+        compile: Fuse the step by torch.compile: auto (in long jobs, if measuring says it pays),
+            always, never.
         device: Where to compute.
         dry_run: Print the resolved settings and stop.
     """
@@ -202,14 +206,15 @@ def refine(
         update=update, norm=norm, noise_std=noise_std, stop_quantile=stop_quantile, seed=seed,
     )  # fmt: skip
     if dry_run:
-        file = open_samples(samples, batch_size)
+        file = open_samples(samples)
         check_fit(judge, next(iter(file)), file.labels if labels == "given" else None)
         print(f"{len(file)} images to {out}")
         print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
         return
     facts = refine_file(
-        samples, judge, settings, out, labeling=labels, batch_size=batch_size, precision=precision
-    )
+        samples, judge, settings, out, labeling=labels, batch_size=batch_size,
+        precision=precision, compile=compile,
+    )  # fmt: skip
     print(
         f"{out}: {facts['num_images']} images, {facts['mean_num_steps']:.1f} steps each, "
         f"{facts['share_real_enough']:.0%} stopped as real enough, {facts['seconds']:.0f} s"

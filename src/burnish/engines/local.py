@@ -18,6 +18,7 @@ from burnish.guide.model import Guide
 from burnish.provenance import provenance, sidecar_of, write_json
 from burnish.refine.labels import choose_labels
 from burnish.refine.refiner import Refiner, RefineSettings, check_fit
+from burnish.refine.speed import batch_size_for
 from burnish.samples import Samples
 from burnish.storage import SampleFile, open_samples, write_samples
 
@@ -75,8 +76,9 @@ def refine_file(
     out: Path,
     *,
     labeling: str = "given",
-    batch_size: int = 100,
-    precision: str = "float32",
+    batch_size: int | None = None,
+    precision: str = "auto",
+    compile: str = "auto",
 ) -> dict[str, Any]:
     """Refine a file of samples; writes the samples, their ledger and a JSON file that says how.
 
@@ -86,8 +88,10 @@ def refine_file(
         settings: Resolved settings.
         out: ``.npz``, ``.parquet`` or a folder of PNG; labels, ids and names stay.
         labeling: ``given``, ``pseudo``, ``balanced`` or ``quotas``.
-        batch_size: Images per network call; it does not change what comes out.
-        precision: ``float32`` or ``bfloat16`` inside the guide.
+        batch_size: Images per network call, by default what fits and is fast; it does not change
+            what comes out.
+        precision: ``float32`` or ``bfloat16`` inside the guide, or ``auto``.
+        compile: ``auto``, ``always`` or ``never``, see :class:`~burnish.refine.refiner.Refiner`.
 
     Returns:
         What the JSON file says.
@@ -97,15 +101,17 @@ def refine_file(
             the guide.
     """
     began = time.perf_counter()
-    file = open_samples(source, batch_size)
+    refiner = Refiner(guide, settings, precision, batch_size, compile)
+    file = open_samples(source, 1 if batch_size is None else batch_size)
     check_target(out, source)
     ledger_path = ledger_of(out)
     for path in (ledger_path, sidecar_of(out)):
         check_target(path, source, sidecar_of(source), ledger_of(source))
     # What does not fit shows before any work is done.
     check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
-    labels = _labels(file, guide, labeling)
-    refiner = Refiner(guide, settings, precision)
+    if batch_size is None:
+        file.batch_size = batch_size_for(refiner.guide.network, file.image_shape)
+    labels = _labels(file, refiner.guide, labeling)
     totals = {"num_steps": 0, "real enough": 0}
     with write_aside(ledger_path) as aside:
         writer: pq.ParquetWriter | None = None
@@ -131,7 +137,8 @@ def refine_file(
         "settings": dataclasses.asdict(settings),
         "threshold": refiner.threshold,
         "labels": labeling,
-        "precision": precision,
+        "precision": refiner.precision,
+        "batch_size": file.batch_size,
         "num_images": len(file),
         "mean_num_steps": totals["num_steps"] / len(file),
         "share_real_enough": totals["real enough"] / len(file),

@@ -13,13 +13,15 @@ level says how real.
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from burnish.errors import unknown
+from burnish.networks import Frozen
 
-__all__ = ["OBJECTIVES", "Climb", "Guide", "own"]
+__all__ = ["OBJECTIVES", "Assess", "Guide", "own"]
+
+Assess = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def own(logits: Tensor, labels: Tensor) -> Tensor:
@@ -79,32 +81,25 @@ class Guide(nn.Module):
         """Return realness from logits that are at hand already."""
         return own(logits, labels) if self.energy_name == "logit" else logits.logsumexp(1)
 
-    def objective(self, name: str, labels: Tensor) -> "Climb":
-        """Return what the ascent maximises for images of the given labels.
+    def objective(self, name: str) -> "Assess":
+        """Return what the ascent maximises, as ``(images, labels) -> (values, realness)``.
+
+        Both are ``[B]`` and come from one pass, so that asking how real images look by now costs
+        nothing; realness carries no gradient.
 
         Raises:
             InputError: There is no objective of that name.
         """
         if name not in OBJECTIVES:
             raise unknown("objective", name, OBJECTIVES)
-        return Climb(self, name, labels)
+        function = OBJECTIVES[name]
 
+        def assess(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self(images)
+            return function(logits, labels), self.realness_of(logits.detach(), labels)
 
-class Climb:
-    """An objective that remembers the realness at its last point, so asking costs no second pass.
+        return assess
 
-    Args:
-        guide: Judges the images.
-        name: Which of :data:`OBJECTIVES`.
-        labels: ``[B]`` int64.
-    """
-
-    def __init__(self, guide: Guide, name: str, labels: Tensor) -> None:
-        self.guide, self.labels, self._function = guide, labels, OBJECTIVES[name]
-        self.realness = torch.empty(0)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return one value per image, ``[B]``, to be maximised."""
-        logits = self.guide(images)
-        self.realness = self.guide.realness_of(logits.detach(), self.labels)
-        return self._function(logits, self.labels)
+    def frozen(self, precision: str = "float32") -> "Guide":
+        """Return a copy that gives gradients with respect to images only, and faster."""
+        return Guide(Frozen(self.network, precision), self.card, self.energy_name).eval()

@@ -7,12 +7,16 @@ from typing import Any
 from torch import nn
 
 from burnish.errors import InputError, unknown
+from burnish.networks.frozen import Frozen
 from burnish.networks.judge import Judge
 from burnish.networks.library import LibraryClassifier
 from burnish.networks.normalize import Normalize
 from burnish.networks.resnet import ResNet, WideResNet
 
-__all__ = ["NETWORKS", "Judge", "LibraryClassifier", "Normalize", "ResNet", "WideResNet", "build"]
+__all__ = [
+    "NETWORKS", "Frozen", "Judge", "LibraryClassifier", "Normalize", "ResNet", "WideResNet",
+    "build",
+]  # fmt: skip
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Ball", "Iterate", "L2Ball", "LinfBall", "Objective", "Unbounded", "last", "pgd", "sgld",
+    "Ball", "Iterate", "L2Ball", "LinfBall", "Objective", "Unbounded", "Update", "last", "pgd",
+    "sgld",
 ]  # fmt: skip
 
 Objective = Callable[[Tensor], Tensor]
@@ -104,6 +105,30 @@ class Unbounded(L2Ball):
 
 
 @dataclass(frozen=True)
+class Update:
+    """One step of the ascent, given the gradient."""
+
+    ball: Ball
+    step_size: float
+    """Length of the step where normalized, else the factor on the gradient."""
+    normalized: bool = True
+    """PGD; without it SGLD."""
+    noise_std: float = 0.0
+    clamp_each: bool = True
+    """Clamp to [0, 1]; what is not clamped here must be in the end."""
+
+    def __call__(
+        self, images: Tensor, gradient: Tensor, center: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Return the images ``[B, C, H, W]`` a step further; noise is standard normal."""
+        move = self.step_size * (self.ball.normalize(gradient) if self.normalized else gradient)
+        if noise is not None:
+            move = move + self.noise_std * noise
+        moved = self.ball.project(images + move, center)
+        return moved.clamp(0, 1) if self.clamp_each else moved
+
+
+@dataclass(frozen=True)
 class Iterate:
     """Where the images are after a step.
 
@@ -149,12 +174,9 @@ def pgd(
     if random_start and not math.isfinite(ball.eps):
         raise ValueError("there is no uniform point of an infinite ball to start at")
 
-    def step(gradient: Tensor) -> Tensor:
-        return step_size * ball.normalize(gradient)
-
     start = images.clamp(0, 1)
     first = ball.random_start(start, generator).clamp(0, 1) if random_start else start
-    return _climb(objective, first, start, ball, step, num_steps, stop, clamp_each=True)
+    return _climb(objective, first, start, Update(ball, step_size), num_steps, stop)
 
 
 def sgld(
@@ -188,12 +210,10 @@ def sgld(
     if noise_std > 0 and noise is None:
         raise ValueError("sgld with noise_std > 0 needs a source of noise")
 
-    def step(gradient: Tensor) -> Tensor:
-        move = step_size * gradient
-        return move + noise_std * noise().to(gradient) if noise and noise_std else move
-
+    update = Update(ball, step_size, False, noise_std, clamp_each)
     start = images.clamp(0, 1)
-    return _climb(objective, start, start, ball, step, num_steps, stop, clamp_each)
+    drawn = noise if noise_std > 0 else None
+    return _climb(objective, start, start, update, num_steps, stop, drawn)
 
 
 def last(iterates: Iterator[Iterate], start: Tensor) -> Tensor:
@@ -207,21 +227,20 @@ def _climb(
     objective: Objective,
     images: Tensor,
     center: Tensor,
-    ball: Ball,
-    step: Callable[[Tensor], Tensor],
+    update: Update,
     num_steps: int,
     stop: Callable[[Tensor], Tensor] | None,
-    clamp_each: bool,
+    noise: Callable[[], Tensor] | None = None,
 ) -> Iterator[Iterate]:
     moving = torch.ones(len(images), dtype=torch.bool, device=images.device)
     for count in range(1, num_steps + 1):
         values, gradient = _value_and_gradient(objective, images)
         if stop is not None:
             moving = moving & ~stop(values)
-        moved = ball.project(images + step(gradient), center)
+        moved = update(images, gradient, center, noise().to(gradient) if noise else None)
         images = torch.where(_spread(moving, images), moved, images)
         final = count == num_steps or (stop is not None and not bool(moving.any()))
-        if clamp_each or final:
+        if final:
             # Stopped images too: without clamp_each they may have stopped outside the box.
             images = images.clamp(0, 1)
         yield Iterate(count, images, values, moving)

@@ -1,19 +1,23 @@
 """Refine samples: climb a guide's objective image by image, and keep a ledger of what was done."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import grad_and_value
 
 from burnish.errors import InputError, unknown
-from burnish.guide.model import Climb, Guide
-from burnish.refine.ascent import Ball, Iterate, L2Ball, LinfBall, Unbounded, pgd, sgld
+from burnish.guide.model import Guide
+from burnish.refine.ascent import Ball, L2Ball, LinfBall, Unbounded, Update
+from burnish.refine.continuous import Climbed, climb
 from burnish.refine.settings import PRESETS, RefineSettings, settings_for
+from burnish.refine.speed import COMPILE, fastest, precision_for
 from burnish.samples import Samples
-from burnish.seeds import Streams
+from burnish.seeds import stream
 
 __all__ = [
     "PRESETS",
@@ -64,19 +68,37 @@ class Refiner:
     """Refines batches of samples; image i depends on its id, its label and the settings alone.
 
     Args:
-        guide: In eval mode, on the device where the work is to be done.
+        guide: On the device where the work is to be done; not changed.
         settings: Resolved, see :func:`settings_for`.
-        precision: ``float32`` or ``bfloat16`` inside the guide; pixels, norms and projections are
-            float32 always.
+        precision: ``float32`` or ``bfloat16`` inside the guide, or ``auto`` for what suits the
+            device; pixels, norms and projections are float32 always.
+        batch_size: Images that climb at a time; by default as many as the first batch has.
+        compile: Fuse the step by torch.compile: ``auto`` where measuring says that it pays in a
+            job of this length, ``always`` or ``never``.
+
+    Raises:
+        InputError: There is no such precision or way to compile.
     """
 
-    def __init__(self, guide: Guide, settings: RefineSettings, precision: str = "float32") -> None:
-        if precision not in ("float32", "bfloat16"):
-            raise unknown("precision", precision, ["float32", "bfloat16"])
-        self.guide = guide.eval().requires_grad_(False)
-        self.settings, self.precision = settings, precision
+    def __init__(
+        self,
+        guide: Guide,
+        settings: RefineSettings,
+        precision: str = "auto",
+        batch_size: int | None = None,
+        compile: str = "auto",
+    ) -> None:
         self.device = next(guide.parameters()).device
+        self.precision = precision_for(self.device) if precision == "auto" else precision
+        if self.precision not in ("float32", "bfloat16"):
+            raise unknown("precision", precision, ["auto", "float32", "bfloat16"])
+        self.guide, self.settings = guide.frozen(self.precision), settings
+        if compile not in COMPILE:
+            raise unknown("compile", compile, COMPILE)
+        self.batch_size, self.compile = batch_size, compile
         self.threshold = realness_quantile(guide, settings.stop_quantile)
+        self._assess = self.guide.objective(settings.objective)
+        self._update = _update(settings)
 
     def __call__(self, batches: Iterable[Samples], labels: Tensor | None) -> Iterator[Refined]:
         """Refine batch after batch, lazily and in order.
@@ -90,6 +112,52 @@ class Refiner:
         """
         if labels is None:
             raise InputError("these images have no labels; refine them with --labels pseudo")
+        arrivals = iter(self._arrivals(batches, labels))
+        first = next(arrivals, None)
+        if first is None:
+            return
+        arrivals = chain([first], arrivals)
+        size, settings = self.batch_size or len(first[0]), self.settings
+        if settings.num_steps == 0:
+            for samples, targets in arrivals:
+                yield self._refined(Climbed.of(samples, targets))
+            return
+
+        full = self._full_step(first, size, len(labels))
+
+        def step(*batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+            # A compiled step is for full batches; the last images, ever fewer, are not worth it.
+            return (full if len(batch[0]) == size else self.step)(*batch)
+
+        def noise(ids: list[int], steps: list[int]) -> Tensor:
+            shape = first[0].images.shape[1:]
+            streams = (
+                stream(i, f"sgld/{settings.seed}/{k}") for i, k in zip(ids, steps, strict=True)
+            )
+            return torch.stack([torch.randn(shape, generator=one) for one in streams])
+
+        for climbed in climb(
+            step, arrivals, size, settings.num_steps, threshold=self.threshold,
+            noise=noise if settings.noise_std > 0 else None,
+        ):  # fmt: skip
+            yield self._refined(climbed)
+
+    def _full_step(
+        self, first: tuple[Samples, Tensor], size: int, num_images: int
+    ) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        samples, labels = first
+        if len(samples) < size:
+            return self.step
+        images, labels = samples.images[:size].clamp(0, 1), labels[:size]
+        noise = torch.zeros_like(images) if self.settings.noise_std > 0 else None
+        # Not the settings as a whole: the seed, say, has no part in the speed.
+        what = f"{self.guide.network}, {self._update}, {self.settings.objective}, {self.precision}"
+        num_calls = num_images * self.settings.num_steps / size
+        return fastest(self.step, (images, images, labels, noise), num_calls, what, self.compile)
+
+    def _arrivals(
+        self, batches: Iterable[Samples], labels: Tensor
+    ) -> Iterator[tuple[Samples, Tensor]]:
         place = 0
         for samples in batches:
             if place == 0:
@@ -97,56 +165,44 @@ class Refiner:
             here = labels[place : place + len(samples)]
             if len(here) < len(samples):
                 raise InputError(f"{len(labels)} labels are fewer than the images")
-            yield self.refine(samples, here)
+            yield samples.to(self.device), here.to(self.device)
             place += len(samples)
 
-    def refine(self, samples: Samples, labels: Tensor) -> Refined:
-        """Refine one batch towards the labels ``[B]``."""
-        samples, labels = samples.to(self.device), labels.to(self.device)
-        settings = self.settings
-        device_type = self.device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            climb = self.guide.objective(settings.objective, labels)
-            with torch.no_grad():
-                objective_before, realness_before = climb(samples.images), climb.realness
-            images, num_steps = samples.images, torch.zeros_like(labels)
-            for iterate in self._climb(climb, samples):
-                images, num_steps = iterate.images, num_steps + iterate.moved
-            with torch.no_grad():
-                objective_after, realness_after = climb(images), climb.realness
-        moved = (images - samples.images).flatten(1)
+    def step(
+        self, images: Tensor, center: Tensor, labels: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Make one step of images ``[B, C, H, W]``; nothing in it waits for the device.
+
+        Returns:
+            The images a step further, and the objective and realness, ``[B]``, they had before it.
+        """
+
+        def total(images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            values, realness = self._assess(images, labels)
+            return values.sum(), (values, realness)
+
+        gradient, (_, (values, realness)) = grad_and_value(total, has_aux=True)(images)
+        return self._update(images, gradient, center, noise), values, realness
+
+    @torch.no_grad()
+    def _refined(self, done: Climbed) -> Refined:
+        objective_after, realness_after = self._assess(done.images, done.labels)
+        if self.settings.num_steps == 0:
+            done.objective_before, done.realness_before = objective_after, realness_after
+        moved = (done.images - done.samples.images).flatten(1)
         ledger = Ledger(
-            samples.ids.cpu(),
-            labels.cpu(),
-            objective_before.cpu(),
+            done.samples.ids.cpu(),
+            done.labels.cpu(),
+            done.objective_before.cpu(),
             objective_after.cpu(),
-            realness_before.cpu(),
+            done.realness_before.cpu(),
             realness_after.cpu(),
             moved.norm(dim=1).cpu(),
             moved.abs().amax(1).cpu(),
-            num_steps.cpu(),
-            self._reasons(num_steps, moved),
+            done.num_steps,
+            self._reasons(done.num_steps, moved),
         )
-        return Refined(samples.with_images(images).to("cpu"), ledger)
-
-    def _climb(self, climb: Climb, samples: Samples) -> Iterator[Iterate]:
-        settings, threshold = self.settings, self.threshold
-        assert settings.step_size is not None
-        ball: Ball = Unbounded()
-        if settings.norm != "none":
-            assert settings.eps is not None
-            ball = (L2Ball if settings.norm == "l2" else LinfBall)(settings.eps)
-        stop = None if threshold is None else lambda values: climb.realness >= threshold
-        if settings.update == "pgd":
-            return pgd(
-                climb, samples.images, ball, settings.step_size, settings.num_steps, stop=stop
-            )
-        streams = Streams(samples.ids.tolist(), "sgld", settings.seed)
-        return sgld(
-            climb, samples.images, ball, settings.step_size, settings.num_steps,
-            noise_std=settings.noise_std, noise=lambda: streams.normal(samples.images.shape[1:]),
-            stop=stop, clamp_each=settings.clamp_each,
-        )  # fmt: skip
+        return Refined(done.samples.with_images(done.images).to("cpu"), ledger)
 
     def _reasons(self, num_steps: Tensor, moved: Tensor) -> tuple[str, ...]:
         settings = self.settings
@@ -160,6 +216,16 @@ class Refiner:
             "real enough" if steps < settings.num_steps else reason
             for steps, reason in zip(num_steps.tolist(), reasons, strict=True)
         )
+
+
+def _update(settings: RefineSettings) -> Update:
+    assert settings.step_size is not None
+    ball: Ball = Unbounded()
+    if settings.norm != "none":
+        assert settings.eps is not None
+        ball = (L2Ball if settings.norm == "l2" else LinfBall)(settings.eps)
+    pgd = settings.update == "pgd"
+    return Update(ball, settings.step_size, pgd, settings.noise_std, pgd or settings.clamp_each)
 
 
 def realness_quantile(guide: Guide, quantile: float | None) -> float | None:

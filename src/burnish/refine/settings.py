@@ -16,8 +16,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 
@@ -110,7 +108,7 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
 
 
 def _check(settings: RefineSettings, guide: Guide) -> None:
-    guide.objective(settings.objective, torch.zeros(0, dtype=torch.int64))
+    guide.objective(settings.objective)
     for name in ("eps", "step_size", "num_steps", "noise_std"):
         value = getattr(settings, name)
         if value is not None and not 0 <= value < float("inf"):
