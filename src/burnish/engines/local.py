@@ -2,9 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from burnish.checkpoint import check_target, write_aside
+from burnish.engines.ahead import ahead
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.guide.model import Guide
@@ -21,6 +22,8 @@ from burnish.refine.refiner import Refiner, RefineSettings, check_fit
 from burnish.refine.speed import batch_size_for
 from burnish.samples import Samples
 from burnish.storage import SampleFile, open_samples, write_samples
+
+Batch = TypeVar("Batch", bound=Sized)
 
 __all__ = ["ledger_of", "refine_file", "sample_file"]
 
@@ -118,7 +121,7 @@ def refine_file(
 
         def refined() -> Iterator[Samples]:
             nonlocal writer
-            for part in refiner(_progress("refine", file, len(file)), labels):
+            for part in _progress("refine", refiner(ahead(file), labels), len(file)):
                 table = pa.table(part.ledger.columns())
                 writer = writer or pq.ParquetWriter(aside, table.schema)
                 writer.write_table(table)
@@ -127,7 +130,7 @@ def refine_file(
                 yield part.samples
 
         try:
-            write_samples(out, refined(), len(file), file.names)
+            write_samples(out, ahead(refined()), len(file), file.names)
         finally:
             if writer:
                 writer.close()
@@ -157,7 +160,7 @@ def _labels(file: SampleFile, guide: Guide, labeling: str) -> Tensor | None:
     return choose_labels(batches, lambda images: guide(images.to(device)), labeling)
 
 
-def _progress(what: str, batches: Iterable[Samples], total: int) -> Iterator[Samples]:
+def _progress(what: str, batches: Iterable[Batch], total: int) -> Iterator[Batch]:
     with tqdm(total=total, desc=what, unit="image", smoothing=0.1) as bar:
         for batch in batches:
             yield batch

@@ -44,6 +44,7 @@ class JointLoss:
         early_stop: Freeze fakes that look more real than the real ones beside them.
         freeze_batch_norm: Use the running statistics in the loss too.
         weights: Factor of each of the four terms; 1 where not given.
+        precision: Of the attacks inside the network, see :class:`burnish.networks.Frozen`.
 
     Raises:
         InputError: There is no term of such a name, or an attack is to start at a random point of
@@ -58,6 +59,7 @@ class JointLoss:
         early_stop: bool = True,
         freeze_batch_norm: bool = False,
         weights: Mapping[str, float] | None = None,
+        precision: str = "float32",
     ) -> None:
         for term in weights or {}:
             if term not in TERMS:
@@ -67,6 +69,7 @@ class JointLoss:
                 raise InputError("an attack with random_start needs a finite eps")
         self.real_attack, self.fake_attack, self.growth = real_attack, fake_attack, growth
         self.early_stop, self.freeze_batch_norm = early_stop, freeze_batch_norm
+        self.precision, self._frozen = precision, None
         self.weights = {term: (weights or {}).get(term, 1.0) for term in TERMS}
         self.num_steps = fake_attack.num_steps
         self.running_auc, self._grown_at = 0.5, 0
@@ -93,14 +96,12 @@ class JointLoss:
         guide = model.module if hasattr(model, "module") else model
         assert isinstance(guide, Guide)
         # Attacks see the network as a user will: in eval mode, weights held still.
-        model.eval()
-        guide.requires_grad_(False)
-        real_images = attack_real(guide, real, self.real_attack)
+        frozen = self._freeze(guide)
+        real_images = attack_real(frozen, real, self.real_attack)
         with torch.no_grad():
-            threshold = guide(real_images).amax(1) if self.early_stop else None
-            clean_fake = guide.realness(fake.images, fake.labels)
-        fake_images, steps = attack_fake(guide, fake, self.fake_attack, self.num_steps, threshold)
-        guide.requires_grad_(True)
+            threshold = frozen(real_images).amax(1) if self.early_stop else None
+            clean_fake = frozen.realness(fake.images, fake.labels)
+        fake_images, steps = attack_fake(frozen, fake, self.fake_attack, self.num_steps, threshold)
         model.train(not self.freeze_batch_norm)
 
         logits = model(torch.cat([real_images, fake_images]))
@@ -128,6 +129,13 @@ class JointLoss:
             "robust_accuracy": (of_real.argmax(1) == real.labels).float().mean().item(),
         }
         return loss, numbers
+
+    def _freeze(self, guide: Guide) -> Guide:
+        if self._frozen is None:
+            self._frozen = guide.frozen(self.precision)
+        else:
+            self._frozen.refresh(guide)
+        return self._frozen
 
     def _grow(self, auc: float, step: int) -> None:
         # About the last 20 batches; one batch's AUC is too noisy to grow by.

@@ -103,3 +103,8 @@ class Guide(nn.Module):
     def frozen(self, precision: str = "float32") -> "Guide":
         """Return a copy that gives gradients with respect to images only, and faster."""
         return Guide(Frozen(self.network, precision), self.card, self.energy_name).eval()
+
+    def refresh(self, guide: "Guide") -> None:
+        """Take over the weights of the guide that this one is a frozen copy of."""
+        assert isinstance(self.network, Frozen)
+        self.network.refresh(guide.network)

@@ -19,6 +19,7 @@ VALIDATION_STEPS = 15
 
 def joint_loss(config: JointConfig) -> JointLoss:
     """Return the loss that a configuration describes."""
+    precision = {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}
     return JointLoss(
         config.real_attack,
         config.fake_attack,
@@ -26,6 +27,7 @@ def joint_loss(config: JointConfig) -> JointLoss:
         config.early_stop,
         config.batch_norm == "frozen",
         config.weights,
+        precision[config.training.mixed_precision],
     )
 
 
@@ -40,6 +42,7 @@ def validate_joint(
     """
 
     def validate(guide: Guide) -> dict[str, float]:
+        guide = guide.frozen()
         device = next(guide.parameters()).device
         here, there = real.to(device), fake.to(device)
         assert here.labels is not None and there.labels is not None

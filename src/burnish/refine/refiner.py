@@ -63,6 +63,9 @@ class Refined:
     samples: Samples
     ledger: Ledger
 
+    def __len__(self) -> int:
+        return len(self.samples)
+
 
 class Refiner:
     """Refines batches of samples; image i depends on its id, its label and the settings alone.

@@ -1,0 +1,118 @@
+"""Images per second of the joint model's training step, on a frozen copy and by a plain loop.
+
+    python benchmarks/training.py --out results/speed-training.json
+
+The same step three ways, interleaved: attacks on a frozen copy (what ``burnish train joint`` does);
+attacks on the live network under bfloat16 autocast, weights held still; the same in float32, as the
+released code has it. Data are random: the arithmetic does not depend on them, as no attack is
+stopped early and none grows.
+"""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from burnish.config import AttackConfig, GrowthConfig
+from burnish.guide.loss import JointLoss
+from burnish.guide.model import Guide
+from burnish.networks import build
+from burnish.provenance import provenance, write_json
+from burnish.samples import Samples
+
+NETWORKS = {
+    "resnet8-w32@28 grey": ({"name": "resnet", "width": 32, "num_blocks": 1}, (1, 28, 28)),
+    "resnet20-w64@32": ({"name": "resnet", "width": 64, "num_blocks": 3}, (3, 32, 32)),
+}
+
+
+class PlainLoss(JointLoss):
+    """Attacks on the live network itself, in eval mode."""
+
+    def _freeze(self, guide: Guide) -> Guide:
+        return guide.eval().requires_grad_(False)
+
+
+class Contender:
+    """One way to make the step, with a network and an optimiser of its own."""
+
+    def __init__(
+        self, loss: JointLoss, network: dict[str, Any], shape: tuple[int, ...], mixed: bool
+    ) -> None:
+        torch.manual_seed(0)
+        self.loss, self.mixed = loss, mixed
+        built = build({**network, "in_channels": shape[0], "num_classes": 10})
+        self.guide = Guide(built).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimizer = torch.optim.AdamW(self.guide.parameters())
+
+    def step(self, real: Samples, fake: Samples) -> None:
+        """Attack, then take one step of the optimiser."""
+        with torch.autocast(real.images.device.type, torch.bfloat16, enabled=self.mixed):
+            # The plain loop must give the weights their gradients back before the loss.
+            forward = self.guide.forward
+            self.guide.forward = lambda images: self._live(forward, images)
+            value, _ = self.loss(self.guide, (real, fake), 0)
+            self.guide.forward = forward
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+
+    def _live(self, forward: Any, images: torch.Tensor) -> torch.Tensor:
+        if self.guide.training:
+            self.guide.requires_grad_(True)
+        return forward(images)
+
+
+def main(
+    out: Path | None = None, batch_size: int = 64, fake_steps: int = 5, rounds: int = 7
+) -> None:
+    """Time every network; 2 steps of attack on the real images, ``fake_steps`` on the others."""
+    still = GrowthConfig(by="never")
+    real_attack = AttackConfig(0.5, 0.25, 2)
+    fake_attack = AttackConfig(float("inf"), 0.1, fake_steps, False)
+    results = []
+    for name, (network, shape) in NETWORKS.items():
+        images = torch.rand(2, batch_size, *shape)
+        labels, ids = torch.arange(batch_size) % 10, torch.arange(batch_size)
+        real, fake = (Samples(part, labels, ids) for part in images)
+        attacks = (real_attack, fake_attack, still, False)
+        contenders = {
+            "frozen copy, bfloat16": Contender(
+                JointLoss(*attacks, precision="bfloat16"), network, shape, True
+            ),
+            "plain loop, autocast": Contender(PlainLoss(*attacks), network, shape, True),
+            "plain loop, float32": Contender(PlainLoss(*attacks), network, shape, False),
+        }
+        seconds: dict[str, list[float]] = {key: [] for key in contenders}
+        for turn in tqdm(range(rounds + 1), name):
+            for key, contender in contenders.items():
+                began = time.perf_counter()
+                contender.step(real, fake)
+                if turn:  # the first one warms up
+                    seconds[key].append(time.perf_counter() - began)
+        ours = seconds["frozen copy, bfloat16"]
+        for key, times in seconds.items():
+            ratios = [theirs / mine for theirs, mine in zip(times, ours, strict=True)]
+            row = {
+                "network": name,
+                "contender": key,
+                "images_per_second": 2 * batch_size / statistics.median(times),
+                "times_slower": statistics.median(ratios),
+                "times_slower_range": [min(ratios), max(ratios)],
+            }
+            results.append(row)
+            print(f"{name:22}{key:24}{row['images_per_second']:8.0f} images/s", end="")
+            print(f"{row['times_slower']:8.2f}x as long")
+    facts = {"batch_size": batch_size, "fake_steps": fake_steps, "rounds": rounds}
+    if out:
+        write_json(
+            out, {"results": results, **facts, "threads": torch.get_num_threads(), **provenance()}
+        )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
