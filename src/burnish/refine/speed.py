@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.checkpoint import write_aside
+from burnish.errors import InputError
 
 __all__ = ["COMPILE", "batch_size_for", "fastest", "precision_for"]
 
@@ -162,7 +163,7 @@ def _read() -> dict[str, Any]:
 
 def _write(records: dict[str, Any]) -> None:
     # A cache that cannot be kept costs time, not results.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         CACHE.parent.mkdir(parents=True, exist_ok=True)
         with write_aside(CACHE) as aside:
             aside.write_text(json.dumps(records, indent=1))
