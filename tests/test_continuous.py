@@ -52,7 +52,7 @@ def test_images_come_out_as_from_a_fixed_batch(size, threshold):
     images = torch.cat([part.images for part in done])
     torch.testing.assert_close(images, iterates[-1].images)
     steps = torch.cat([part.num_steps for part in done])
-    assert torch.equal(steps, sum(iterate.moved.long() for iterate in iterates))
+    assert torch.equal(steps, torch.stack([iterate.moved for iterate in iterates]).sum(0))
     before = torch.cat([part.objective_before for part in done])
     torch.testing.assert_close(before, values_of(samples.images))
     torch.testing.assert_close(torch.cat([part.realness_before for part in done]), before)

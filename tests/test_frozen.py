@@ -33,7 +33,7 @@ def gradient(network, images):
 
 
 class Shared(nn.Module):
-    """What must not be folded: a norm beside another reader, a norm and a convolution used twice."""
+    """What must not be folded: a norm beside another reader, modules that are called twice."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is chosen for speed: by capability, by memory, by measuring; never at the cost of results."""
+"""What is chosen for speed: by capability, memory and measuring; never at a cost in results."""
 
 import json
 import types

@@ -1,7 +1,7 @@
 """Overlap: one thread makes items while another uses those made before."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 TICK = 0.1
 
 
-def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+def ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
     """Iterate over items in a thread of their own, at most ``depth`` of them ahead.
 
     Reading and decoding go on while the device computes, and computing while files are written.
