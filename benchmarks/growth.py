@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py --out results/growth.json --plot docs/images/growth.png
 
-Every job is a process of its own on an ``.npz`` of its own, with a small guide of random weights and
-two steps per image, so that reading, writing and bookkeeping weigh more than they would in earnest.
+Every job is a process of its own on an ``.npz`` of its own, with a small guide of random weights
+and two steps per image, so that reading, writing and bookkeeping weigh more than in earnest.
 """
 
 import json

@@ -14,7 +14,6 @@ import contextlib
 import copy
 import dataclasses
 import json
-import math
 import os
 import platform
 import random
@@ -24,60 +23,39 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 import tyro
+from contenders import (
+    AUTOCAST,
+    BUILDERS,
+    FLOAT32,
+    FLOORS,
+    NETWORKS,
+    SEED,
+    Contender,
+    floors,
+    refiner_of,
+    task_of,
+)  # fmt: skip
 from page import OWN, headline, page_of
-from peers import PEERS, Run, Task, plain_loop, versions
+from peers import PEERS, Run, Task, versions
 from torch import Tensor, nn
-from torch.func import grad
 from torch.nn.functional import conv2d, cosine_similarity
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from burnish.guide.model import Guide
-from burnish.networks import Normalize
 from burnish.networks.frozen import PRECISIONS
 from burnish.provenance import provenance, write_json
 from burnish.refine import speed
-from burnish.refine.continuous import Step, climb
-from burnish.refine.refiner import Refiner, settings_for
-from burnish.samples import Samples
 
-SEED = 0
-# Architecture@pixels: classes, and images at a time on the CPU and on CUDA.
-NETWORKS = {
-    "resnet18@32": (10, {"cpu": 64, "cuda": 512}),
-    "resnet50@64": (1000, {"cpu": 16, "cuda": 512}),
-    "wide_resnet50_2@64": (1000, {"cpu": 16, "cuda": 512}),
-    "resnet50@256": (1000, {"cpu": 4, "cuda": 64}),
-    "wide_resnet50_2@256": (1000, {"cpu": 4, "cuda": 64}),
-}
-FLOAT32 = "burnish, float32"
-LEDGER = "burnish, as it chooses, with ledger"
-AUTOCAST = "plain loop, autocast"
-FLOORS = ("floor, eager", "floor, compiled")
 QUICK = (OWN, "torchattacks", "plain loop")
 # Contenders in float32 that end further apart than this, in pixels of [0, 1], do other work.
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Contender:
-    """What takes part."""
-
-    run: Run
-    network: nn.Module
-    """The module that its passes go through."""
-    uncompiled: Run
-    """The same passes where they can be counted."""
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def main(
@@ -189,127 +167,6 @@ def compare(
         "contenders": {c: {**row, **timing(seconds[c], task)} for c, row in rows.items()},
         "floors": {c: timing(seconds[c], task) for c in FLOORS},
     }
-
-
-# --- what takes part
-
-
-def task_of(name: str, device: torch.device, batch_size: int | None = None) -> Task:
-    """Return a task on a network whose random weights, like the images, follow from the seed."""
-    architecture, size = name.split("@")
-    num_classes, batch_sizes = NETWORKS[name]
-    generator = torch.Generator().manual_seed(SEED)
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        inner = getattr(torchvision.models, architecture)(num_classes=num_classes)
-        if size == "32":  # the usual stem for small images
-            inner.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-            inner.maxpool = nn.Identity()
-    network = nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), inner)
-    shape = (batch_size or batch_sizes[device.type], 3, int(size), int(size))
-    settle(network, shape, generator)
-    images = torch.rand(shape, generator=generator)
-    labels = torch.randint(num_classes, shape[:1], generator=generator)
-    return Task(network.eval().to(device), images.to(device), labels.to(device))
-
-
-@torch.no_grad()
-def settle(network: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> None:
-    """Give batch norms the statistics of random images, without which gradients mean little."""
-    network.train()
-    for _ in range(4):
-        network(torch.rand(min(16, shape[0]), *shape[1:], generator=generator))
-
-
-def refiner_of(task: Task, precision: str) -> Refiner:
-    guide = Guide(task.network)
-    settings = settings_for(guide, "bigroc", eps=task.eps, num_steps=task.num_steps)
-    return Refiner(guide, settings, precision, compile="never")
-
-
-@lru_cache(maxsize=1)
-def choice(task: Task) -> tuple[Refiner, Step]:
-    """Return a refiner, and its step as a job without end would have it."""
-    refiner = refiner_of(task, "auto")
-    arguments = (task.images, task.images, task.labels, None)
-    return refiner, speed.fastest(refiner.step, arguments, math.inf, f"{task.network}", "auto")
-
-
-def samples_of(task: Task) -> Samples:
-    return Samples(task.images, None, torch.arange(len(task.images), device=task.device))
-
-
-def bare(task: Task, refiner: Refiner, step: Step) -> Contender:
-    """The ascent alone: the peers' work."""
-    samples = samples_of(task)
-
-    def ascend(step: Step) -> Tensor:
-        (done,) = climb(step, [(samples, task.labels)], len(samples), task.num_steps)
-        return done.images
-
-    network = refiner.guide.network
-    facts = {"precision": refiner.precision, "compiled": step != refiner.step}
-    return Contender(partial(ascend, step), network, partial(ascend, refiner.step), facts)
-
-
-def with_ledger(task: Task, refiner: Refiner, step: Step) -> Contender:
-    """What a user calls; it looks at the moved images once more, for the ledger."""
-    samples, own = samples_of(task), refiner.step
-    quick = copy.copy(refiner)
-    # So that a call takes the step as it is; it would otherwise be compiled anew for every job.
-    vars(quick)["step"] = step
-
-    def call(refiner: Refiner) -> Tensor:
-        (done,) = refiner([samples], task.labels)
-        return done.samples.images
-
-    facts = {"precision": refiner.precision, "compiled": step != own}
-    return Contender(partial(call, quick), refiner.guide.network, partial(call, refiner), facts)
-
-
-def burnish(task: Task, precision: str) -> Contender:
-    refiner = refiner_of(task, precision)
-    return bare(task, refiner, refiner.step)
-
-
-def peer(task: Task, prepare: Callable[[Task], Run], precision: str = "float32") -> Contender:
-    # A copy, for some peers leave gradients or settings of theirs in the network.
-    task = dataclasses.replace(task, network=copy.deepcopy(task.network))
-    run = prepare(task)
-    # ART calls the members of a Sequential itself, so it is the last of them that is watched.
-    return Contender(run, task.network[-1], run, {"precision": precision, "compiled": False})
-
-
-BUILDERS: dict[str, Callable[[Task], Contender]] = {
-    FLOAT32: partial(burnish, precision="float32"),
-    "burnish, bfloat16": partial(burnish, precision="bfloat16"),
-    OWN: lambda task: bare(task, *choice(task)),
-    LEDGER: lambda task: with_ledger(task, *choice(task)),
-    **{name: partial(peer, prepare=prepare) for name, prepare in PEERS.items()},
-    AUTOCAST: partial(peer, prepare=partial(plain_loop, autocast=True), precision="autocast"),
-}
-
-
-def floors(task: Task) -> dict[str, Run]:
-    """Return the bare passes: as many as there are steps, each of the same images."""
-    network = choice(task)[0].guide.network
-    weights = torch.randn_like(network(task.images), dtype=torch.float32)
-
-    def gradient(images: Tensor) -> Tensor:
-        return grad(lambda images: (network(images) * weights).sum())(images)
-
-    def run(gradient: Callable[[Tensor], Tensor]) -> Tensor:
-        found = task.images
-        for _ in range(task.num_steps):
-            found = gradient(task.images)
-        return found
-
-    mode = "reduce-overhead" if task.device.type == "cuda" else None
-    compiled = torch.compile(gradient, dynamic=False, mode=mode)
-    return {FLOORS[0]: partial(run, gradient), FLOORS[1]: partial(run, compiled)}
-
-
-# --- what is measured of it
 
 
 def clock(run: Run, device: torch.device) -> float:

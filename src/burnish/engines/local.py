@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.guide.model import Guide
 from burnish.provenance import provenance, sidecar_of, write_json
 from burnish.refine.labels import choose_labels
-from burnish.refine.refiner import Refiner, RefineSettings, check_fit
+from burnish.refine.refiner import Ledger, Refiner, RefineSettings, check_fit
 from burnish.refine.speed import batch_size_for
 from burnish.samples import Samples
 from burnish.storage import SampleFile, open_samples, write_samples
@@ -116,24 +117,16 @@ def refine_file(
         file.batch_size = batch_size_for(refiner.guide.network, file.image_shape)
     labels = _labels(file, refiner.guide, labeling)
     totals = {"num_steps": 0, "real enough": 0}
-    with write_aside(ledger_path) as aside:
-        writer: pq.ParquetWriter | None = None
+    with write_aside(ledger_path) as aside, closing(_LedgerFile(aside)) as ledger:
 
         def refined() -> Iterator[Samples]:
-            nonlocal writer
             for part in _progress("refine", refiner(ahead(file), labels), len(file)):
-                table = pa.table(part.ledger.columns())
-                writer = writer or pq.ParquetWriter(aside, table.schema)
-                writer.write_table(table)
+                ledger.add(part.ledger)
                 totals["num_steps"] += int(part.ledger.num_steps.sum())
                 totals["real enough"] += part.ledger.stopped.count("real enough")
                 yield part.samples
 
-        try:
-            write_samples(out, ahead(refined()), len(file), file.names)
-        finally:
-            if writer:
-                writer.close()
+        write_samples(out, ahead(refined()), len(file), file.names)
     facts = {
         "input": str(source),
         "guide": guide.card,
@@ -141,6 +134,7 @@ def refine_file(
         "threshold": refiner.threshold,
         "labels": labeling,
         "precision": refiner.precision,
+        "compiled": refiner.compiled,
         "batch_size": file.batch_size,
         "num_images": len(file),
         "mean_num_steps": totals["num_steps"] / len(file),
@@ -150,6 +144,40 @@ def refine_file(
     }
     write_json(sidecar_of(out), facts)
     return facts
+
+
+class _LedgerFile:
+    """Ledgers in parquet; rows are gathered, as a row group for every batch would be a slow file.
+
+    Args:
+        path: The file to make.
+        group: Rows to gather.
+    """
+
+    def __init__(self, path: Path, group: int = 10_000) -> None:
+        self._path, self._group = path, group
+        self._columns: dict[str, list[Any]] = {}
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, ledger: Ledger) -> None:
+        """Take the rows of one batch."""
+        for name, values in ledger.columns().items():
+            self._columns.setdefault(name, []).extend(values)
+        if len(self._columns["id"]) >= self._group:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._columns:
+            self._flush()
+        if self._writer:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        table = pa.table(self._columns)
+        self._writer = self._writer or pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+        self._columns = {}
 
 
 def _labels(file: SampleFile, guide: Guide, labeling: str) -> Tensor | None:

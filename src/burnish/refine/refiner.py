@@ -99,6 +99,7 @@ class Refiner:
         if compile not in COMPILE:
             raise unknown("compile", compile, COMPILE)
         self.batch_size, self.compile = batch_size, compile
+        self.compiled = False  # whether the last job's full batches were
         self.threshold = realness_quantile(guide, settings.stop_quantile)
         self._assess = self.guide.objective(settings.objective)
         self._update = _update(settings)
@@ -127,6 +128,7 @@ class Refiner:
             return
 
         full = self._full_step(first, size, len(labels))
+        self.compiled = full != self.step
 
         def step(*batch: Any) -> tuple[Tensor, Tensor, Tensor]:
             # A compiled step is for full batches; the last images, ever fewer, are not worth it.

@@ -85,25 +85,31 @@ def write(target: Path, samples: Iterator[Samples], num_images: int) -> None:
         samples: Batches of one image shape, ``num_images`` images in all, at least one.
         num_images: How many images will come; the header before them needs to know.
     """
-    labels: list[Tensor] = []
-    ids: list[Tensor] = []
+    # Filled in place: small tensors kept from every batch would lie between the large ones that
+    # come and go, and memory would grow in pieces that nothing fits into.
+    labels, ids = np.zeros((2, num_images), "<i8")
+    place = 0
     batch = next(samples)
+    labelled = batch.labels is not None
     channels, height, width = batch.images.shape[1:]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         with _member(archive, "arr_0", (num_images, height, width, channels), "|u1") as stream:
             while batch is not None:
                 pixels = to_uint8(batch.images).permute(0, 2, 3, 1).contiguous()
                 stream.write(pixels.numpy().tobytes())
-                labels += [] if batch.labels is None else [batch.labels]
-                ids.append(batch.ids)
+                here = slice(place, place + len(batch))
+                ids[here] = batch.ids.numpy()
+                if batch.labels is not None:
+                    labels[here] = batch.labels.numpy()
+                place += len(batch)
                 batch = next(samples, None)
         # A zip holds one open member at a time, so these wait for the last image.
-        rest = {"arr_1": torch.cat(labels)} if labels else {}
-        if not torch.equal(torch.cat(ids), torch.arange(num_images)):
-            rest["ids"] = torch.cat(ids)
+        rest = {"arr_1": labels} if labelled else {}
+        if not np.array_equal(ids, np.arange(num_images)):
+            rest["ids"] = ids
         for name, values in rest.items():
             with _member(archive, name, (num_images,), "<i8") as stream:
-                stream.write(values.numpy().astype("<i8").tobytes())
+                stream.write(values.tobytes())
 
 
 @contextmanager
