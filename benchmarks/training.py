@@ -4,8 +4,8 @@
 
 The same step three ways, interleaved: attacks on a frozen copy (what ``burnish train joint``
 does); attacks on the live network under bfloat16 autocast, weights held still; the same in
-float32, as the released code has it. Data are random: the arithmetic does not depend on them, as no attack
-is stopped early and none grows.
+float32, as the released code has it. Data are random: the arithmetic does not depend on them,
+as no attack is stopped early and none grows.
 """
 
 import statistics

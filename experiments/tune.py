@@ -10,6 +10,7 @@ whose recall is at most 0.02 below the base's wins.
 import itertools
 from pathlib import Path
 
+import torch
 import tyro
 
 from burnish.config import load_experiment
@@ -45,6 +46,7 @@ def main(
     generator = ConsistencyModel.load(run / "consistency" / "pipeline")
     seeds = range(FIRST_SEED, FIRST_SEED + num_images)
     base = list(generator.batches(seeds))
+    labels = torch.cat([part.labels for part in base if part.labels is not None])
     guide = load_guide(str(run / "joint" / "model.safetensors"))
     rows = [{"refine": None, **evaluate(base, extractor, reference)}]
     floor = rows[0]["recall"] - 0.02
@@ -55,8 +57,7 @@ def main(
             guide, "golan24-pgd", eps=radius, num_steps=steps, stop_quantile=quantile,
             objective=name,
         )  # fmt: skip
-        refiner = Refiner(guide, settings, "bfloat16")
-        refined = [refiner.refine(part, part.labels).samples for part in base]
+        refined = [done.samples for done in Refiner(guide, settings)(base, labels)]
         row = evaluate(refined, extractor, reference)
         chosen = {"eps": radius, "num_steps": steps, "stop_quantile": quantile, "objective": name}
         rows.append({"refine": chosen, **row})
