@@ -28,6 +28,7 @@ LEVELS = [
     ["refine", "metrics"],
     ["report", "engines"],
     ["recipes", "demo"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]

@@ -108,6 +108,8 @@ def refine_file(
     refiner = Refiner(guide, settings, precision, batch_size, compile)
     file = open_samples(source, 1 if batch_size is None else batch_size)
     check_target(out, source)
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise InputError(f"{out} lies in the folder that is refined; choose another place")
     ledger_path = ledger_of(out)
     for path in (ledger_path, sidecar_of(out)):
         check_target(path, source, sidecar_of(source), ledger_of(source))

@@ -31,7 +31,7 @@ class Frozen(nn.Module):
     Args:
         network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``; not changed.
         precision: ``float32``, ``bfloat16`` or ``float16`` in convolutions and linear layers;
-            other layers follow torch's autocast. Images and logits' consumers stay float32.
+            other layers follow torch's autocast. Images stay float32.
 
     Raises:
         InputError: There is no such precision.
