@@ -60,7 +60,7 @@ def main(
                 else:
                     settings = settings_for(guide, **options)
                     base = paths["one step, as it is"]
-                    facts[row] = refine_file(base, guide, settings, path)
+                    facts[row] = refine_file(base, guide, settings, path, precision="float32")
                 for judge in judges:
                     score = evaluate_file(path, f"{data}/{judge}")
                     fact = {key: facts[row].get(key) for key in ("settings", "seconds")}

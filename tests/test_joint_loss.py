@@ -142,6 +142,19 @@ def test_terms_pull_the_way_they_should(guide, batch):
     assert (guide.train()(fake.images).argmax(1) == fake.labels).float().mean() > 0.9
 
 
+def test_attacks_see_the_weights_of_now(guide, batch):
+    kept = JointLoss(REAL, FAKE, STILL, freeze_batch_norm=True)
+    kept(guide, batch, 0)
+    with torch.no_grad():
+        guide.network.head.weight.mul_(-1)
+    numbers = []
+    for loss in (kept, JointLoss(REAL, FAKE, STILL, freeze_batch_norm=True)):
+        torch.manual_seed(1)
+        numbers.append(loss(guide, batch, 1)[1])
+    for name in ("realness_fake", "realness_real", "realness_attacked_fake"):
+        assert numbers[0][name] == pytest.approx(numbers[1][name], rel=1e-5)
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match="did you mean 'bce_fake'"):
         JointLoss(REAL, FAKE, STILL, weights={"bce_fakes": 0.5})
