@@ -1,6 +1,6 @@
 """Time and peak memory of `burnish refine` as the file grows: 1,000 to 100,000 images of 32x32.
 
-    python benchmarks/growth.py --out results/growth.json --plot docs/images/growth.png
+    python benchmarks/growth.py --out results/speed-growth.json --plot docs/images/growth.png
 
 Every job is a process of its own on an ``.npz`` of its own, with a small guide of random weights
 and two steps per image, so that reading, writing and bookkeeping weigh more than in earnest.

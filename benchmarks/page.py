@@ -1,6 +1,13 @@
-"""The results of ``refine.py`` as a Markdown page."""
+"""Make a Markdown page of what the benchmarks measured.
 
+python benchmarks/page.py --out docs/speed.md
+"""
+
+import json
+from pathlib import Path
 from typing import Any
+
+import tyro
 
 OWN = "burnish, as it chooses"
 
@@ -13,14 +20,14 @@ def headline(result: dict[str, Any]) -> str:
     )
 
 
-def page_of(results: dict[str, Any]) -> str:
-    """Return the Markdown page of results."""
+def peers_section(results: dict[str, Any]) -> list[str]:
+    """Return the lines about burnish and its peers at the same work."""
     work, peak = results["work"], results["peak_flops_per_s"]
     apart = max(max(result["max_difference_smooth"].values()) for result in results["networks"])
     lines = [
-        "# Speed",
+        "## The same work, side by side",
         "",
-        "Rendered by `benchmarks/refine.py`. Targeted L2 PGD on the cross-entropy, "
+        "`benchmarks/refine.py`. Targeted L2 PGD on the cross-entropy, "
         f"{work['num_steps']} steps, networks with random weights; {results['device']}, "
         f"{results['threads']} threads, torch {results['torch']}; medians of {results['rounds']} "
         "rounds in which all contenders take turns. Ratios are taken round by round; in brackets "
@@ -36,8 +43,8 @@ def page_of(results: dict[str, Any]) -> str:
         f"float32 contenders end within {apart:.0e} of one another.",
     ]
     for result in results["networks"]:
-        lines += ["", f"## {result['network']}", "", *section(result)]
-    return "\n".join(lines) + "\n"
+        lines += ["", f"### {result['network']}", "", *section(result)]
+    return lines
 
 
 def section(result: dict[str, Any]) -> list[str]:
@@ -80,3 +87,109 @@ def section(result: dict[str, Any]) -> list[str]:
 
 def ranged(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+
+
+def quality_section(results: dict[str, Any]) -> list[str]:
+    """Return the lines about the time to equal quality."""
+    found = results["summary"]
+    spans = sorted({row["first_seed"] for row in results["rows"]})
+    firsts = ", ".join(f"{first:,}" for first in spans)
+    lines = [
+        f"### {results['run']}",
+        "",
+        f"{results['num_images']:,} images from each of the seeds {firsts} on; guide "
+        f"`{results['guide']}`; judge `{found['judge']}` against {results['reference']}; "
+        f"burnish in {results['precision']}, {results['threads']} threads. Looks are passes "
+        "through the guide per image.",
+        "",
+        "| | seconds | looks | FID | recall |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for way, row in found["ways"].items():
+        lines.append(
+            f"| {way} | {row['seconds']:.1f} | {row['looks_per_image']:.2f} | "
+            f"{row['fid']:.3f} ± {row['fid_spread']:.3f} | "
+            f"{row['recall']:.3f} ± {row['recall_spread']:.3f} |"
+        )
+    lines.append("")
+    for recipe, match in found["equal_quality"].items():
+        lines.append(
+            f"- The FID of *{recipe}* is matched by *{match['by']}* in "
+            f"1/{match['times_faster']:.1f} of the time."
+        )
+    cosines: dict[str, list[float]] = {}
+    for row in results["rows"]:
+        if "cosine" in row:
+            cosines.setdefault(row["way"].removeprefix("cosine_to "), []).append(row["cosine"])
+    for way, values in cosines.items():
+        lines.append(
+            f"- Movements of *burnish* and *{way}*: cosine {min(values):.4f} or more, mean over "
+            "the images that moved."
+        )
+    return lines
+
+
+def training_section(results: dict[str, Any]) -> list[str]:
+    """Return the lines about training steps."""
+    lines = [
+        "## Training the joint model",
+        "",
+        f"`benchmarks/training.py`: batches of {results['batch_size']} real and as many generated "
+        f"images, 2 and {results['fake_steps']} steps of attack; medians of "
+        f"{results['rounds']} rounds, {results['threads']} threads.",
+        "",
+        "| network | | images/s | time, of the frozen copy's |",
+        "|---|---|---:|---:|",
+    ]
+    for row in results["results"]:
+        low, high = row["times_slower_range"]
+        lines.append(
+            f"| {row['network']} | {row['contender']} | {row['images_per_second']:.0f} | "
+            f"{row['times_slower']:.2f} ({low:.2f}-{high:.2f}) |"
+        )
+    return lines
+
+
+def growth_section(results: dict[str, Any]) -> list[str]:
+    """Return the lines about long jobs."""
+    rows = results["rows"]
+    ratio = rows[-1]["peak_bytes"] / rows[0]["peak_bytes"]
+    lines = [
+        "## Long jobs",
+        "",
+        "`benchmarks/growth.py`: `burnish refine` of an `.npz` of 32x32 RGB, a small guide, two "
+        f"steps at most, {results['threads']} threads. The longest job's peak memory is "
+        f"{ratio:.2f} times the shortest one's.",
+        "",
+        "![Peak memory and time over the number of images](images/growth.png)",
+        "",
+        "| images | seconds | images/s | peak memory, MiB |",
+        "|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        rate = row["num_images"] / row["seconds"]
+        memory = row["peak_bytes"] / 2**20
+        lines.append(
+            f"| {row['num_images']:,} | {row['seconds']:.1f} | {rate:,.0f} | {memory:,.0f} |"
+        )
+    return lines
+
+
+def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> None:
+    """Read ``speed-*.json`` and write the page."""
+    lines = ["# Speed", "", "Rendered from `results/speed-*.json` by `benchmarks/page.py`.", ""]
+    lines += [*peers_section(read(results / "speed-cpu.json")), ""]
+    lines += ["## Time to equal quality", "", "`benchmarks/quality.py`.", ""]
+    for path in sorted(results.glob("speed-quality-*.json")):
+        lines += [*quality_section(read(path)), ""]
+    lines += [*training_section(read(results / "speed-training.json")), ""]
+    lines += growth_section(read(results / "speed-growth.json"))
+    out.write_text("\n".join(lines) + "\n")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

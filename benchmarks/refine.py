@@ -1,8 +1,7 @@
 """How fast refinement is: burnish, attack libraries and a plain loop at the same work.
 
-    python benchmarks/refine.py --out results/speed-cpu.json --table docs/speed.md
+    python benchmarks/refine.py --out results/speed-cpu.json
     python benchmarks/refine.py --quick
-    python benchmarks/refine.py --render results/speed-cpu.json --table docs/speed.md
 
 The work is targeted L2 PGD, 7 steps of 1.5 eps / 7, towards a class, on networks with random
 weights. All contenders take turns in rounds, in another order each round, so that whatever else
@@ -13,7 +12,6 @@ fastest form of the network, and nothing else.
 import contextlib
 import copy
 import dataclasses
-import json
 import os
 import platform
 import random
@@ -42,7 +40,7 @@ from contenders import (
     refiner_of,
     task_of,
 )  # fmt: skip
-from page import OWN, headline, page_of
+from page import OWN, headline, peers_section
 from peers import PEERS, Run, Task, versions
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cosine_similarity
@@ -65,8 +63,6 @@ def main(
     quick: bool = False,
     device: str = "auto",
     out: Path | None = None,
-    table: Path | None = None,
-    render: Path | None = None,
 ) -> None:
     """Measure, and print the table.
 
@@ -76,25 +72,17 @@ def main(
         batch_size: Images at a time, instead of what this file says.
         quick: The smallest network and few contenders, in under a minute; no memory.
         device: auto, cpu or cuda.
-        out: Where the results go, as JSON.
-        table: Where the table goes, as Markdown.
-        render: Results to make the table from instead of measuring.
+        out: Where the results go, as JSON, for `page.py` to make a page of.
     """
-    if render is None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if quick:
-            networks, rounds = ("resnet18@32",), 5
-            batch_size = 16 if device == "cpu" else None
-        results = measure(networks, rounds, batch_size, quick, torch.device(device))
-        if out is not None:
-            write_json(out, results)
-    else:
-        results = json.loads(render.read_text())
-    page = page_of(results)
-    if table is not None:
-        table.write_text(page)
-    print(page)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if quick:
+        networks, rounds = ("resnet18@32",), 3
+        batch_size = 16 if device == "cpu" else None
+    results = measure(networks, rounds, batch_size, quick, torch.device(device))
+    if out is not None:
+        write_json(out, results)
+    print("\n".join(peers_section(results)))
     for result in results["networks"]:
         print(headline(result))
 
