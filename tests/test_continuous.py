@@ -87,6 +87,24 @@ def test_images_wait_for_those_before_them_but_not_for_long():
     assert len(list(stream)) == 39
 
 
+def test_only_so_many_batches_wait(monkeypatch):
+    monkeypatch.setattr("burnish.refine.continuous.MOST_WAITING", 3)
+    _, batches = some_batches([1] * 40)
+    batches[0] = (batches[0][0], torch.zeros(1, dtype=torch.int64))
+    taken = 0
+
+    def source():
+        nonlocal taken
+        for batch in batches:
+            taken += 1
+            yield batch
+
+    stream = climb(step, source(), 4, 30, threshold=-0.9)
+    next(stream)
+    assert taken == 4
+    assert len(list(stream)) == 39
+
+
 def test_noise_knows_the_image_and_its_step():
     _, batches = some_batches([3, 3])
     asked = []

@@ -190,7 +190,7 @@ def refine(
     from burnish.engines.local import refine_file
     from burnish.guide.load import load_guide
     from burnish.refine.labels import LABELINGS
-    from burnish.refine.refiner import check_fit, settings_for
+    from burnish.refine.refiner import Refiner, check_fit, settings_for
     from burnish.storage import open_samples
 
     if labels not in LABELINGS:
@@ -201,6 +201,7 @@ def refine(
         update=update, norm=norm, noise_std=noise_std, stop_quantile=stop_quantile, seed=seed,
     )  # fmt: skip
     if dry_run:
+        Refiner(judge, settings, precision, batch_size, compile)  # knows which values there are
         file = open_samples(samples)
         check_fit(judge, next(iter(file)), file.labels if labels == "given" else None)
         print(f"{len(file)} images to {out}")

@@ -8,7 +8,7 @@ from typing import TypeVar
 __all__ = ["ahead"]
 
 Item = TypeVar("Item")
-# Long enough that nothing is felt, short enough that nobody waits for a thread to end.
+# How often each side looks whether the other has gone.
 TICK = 0.1
 
 
@@ -20,7 +20,9 @@ def ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
 
     Args:
         items: Iterated once, in the other thread.
-        depth: Items that may wait, above 0; memory holds no more of them.
+        depth: Items that may wait, above 0; besides, one is in the making and one in use.
+
+    Leaving early, by ``close`` or an error, waits for the item in the making.
     """
     queue: Queue[tuple[str, Item | BaseException | None]] = Queue(depth)
     left = threading.Event()

@@ -92,8 +92,8 @@ def refine_file(
         settings: Resolved settings.
         out: ``.npz``, ``.parquet`` or a folder of PNG; labels, ids and names stay.
         labeling: ``given``, ``pseudo``, ``balanced`` or ``quotas``.
-        batch_size: Images per network call, by default what fits and is fast; it does not change
-            what comes out.
+        batch_size: Images per network call, by default what fits and is fast; it changes
+            nothing but the last bits.
         precision: ``float32`` or ``bfloat16`` inside the guide, or ``auto``.
         compile: ``auto``, ``always`` or ``never``, see :class:`~burnish.refine.refiner.Refiner`.
 
@@ -114,7 +114,7 @@ def refine_file(
     for path in (ledger_path, sidecar_of(out)):
         check_target(path, source, sidecar_of(source), ledger_of(source))
     # What does not fit shows before any work is done.
-    check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
+    check_fit(refiner.guide, next(iter(file)), file.labels if labeling == "given" else None)
     if batch_size is None:
         file.batch_size = batch_size_for(refiner.guide.network, file.image_shape)
     labels = _labels(file, refiner.guide, labeling)
@@ -128,7 +128,9 @@ def refine_file(
                 totals["real enough"] += part.ledger.stopped.count("real enough")
                 yield part.samples
 
-        write_samples(out, ahead(refined()), len(file), file.names)
+        # Closed here, whatever happens: the other thread must not add to a closed ledger.
+        with closing(ahead(refined())) as parts:
+            write_samples(out, parts, len(file), file.names)
     facts = {
         "input": str(source),
         "guide": guide.card,

@@ -101,7 +101,13 @@ class Guide(nn.Module):
         return assess
 
     def frozen(self, precision: str = "float32") -> "Guide":
-        """Return a copy that gives gradients with respect to images only, and faster."""
+        """Return a copy that gives gradients with respect to images only, and faster.
+
+        Raises:
+            ValueError: This is such a copy already.
+        """
+        if isinstance(self.network, Frozen):
+            raise ValueError("this guide is a frozen copy; freeze the original")
         return Guide(Frozen(self.network, precision), self.card, self.energy_name).eval()
 
     def refresh(self, guide: "Guide") -> None:

@@ -12,9 +12,11 @@ data) keeps its batch norms and gets the other two.
 """
 
 import copy
+from collections import Counter, OrderedDict
 from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -42,26 +44,35 @@ class Frozen(nn.Module):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.precision = precision
-        self._pairs: list[tuple[str, str]] = []
-        copied = copy.deepcopy(network).eval()
-        try:
-            graph = _Tracer().trace(copied)
-        except Exception:  # fx raises whatever the network's own code raises on a stand-in tensor
-            self.network = copied
-        else:
-            self._pairs = _foldable(copied, graph)
-            # First every module of its own: a norm may serve one convolution and stay for another.
-            self.network = fx.GraphModule(copied, graph)
-            for conv, norm in self._pairs:
-                _replace(self.network, conv, _with_bias(self.network.get_submodule(conv)))
-                _replace(self.network, norm, _after_norm(self.network.get_submodule(norm)))
-        dtype = PRECISIONS[precision]
+        self.network = copy.deepcopy(network).eval()
+        self._pairs = _foldable(network)
+        names = dict(self.network.named_modules(remove_duplicate=False))
+        for conv, norm in self._pairs:
+            _give_bias(names[conv])
+            rest = _after_norm(names[norm])
+            for alias in [name for name, module in names.items() if module is names[norm]]:
+                parent, _, child = alias.rpartition(".")
+                setattr(self.network.get_submodule(parent), child, rest)
         for module in self.network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                module.to(dtype)
-        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+                module.to(PRECISIONS[precision])
+        self._arrange(torch.channels_last)
         self.eval().requires_grad_(False)
         self.refresh(network)
+
+    def _arrange(self, memory_format: torch.memory_format) -> None:
+        self._format = memory_format
+        self.network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+
+    def fit(self, images: Tensor) -> None:
+        """Go back to the usual order of data for a network that cannot do without it.
+
+        Some flatten their features by ``view``, which takes channels-last tensors for an error.
+        """
+        try:
+            self(images)
+        except RuntimeError:
+            self._arrange(torch.contiguous_format)
 
     @torch.no_grad()
     def refresh(self, network: nn.Module) -> None:
@@ -73,8 +84,7 @@ class Frozen(nn.Module):
         folded = {f"{conv}.{name}" for conv, _ in self._pairs for name in ("weight", "bias")}
         ours = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
         for name, value in ours.items():
-            # fx keeps constants of the forward function as buffers that the original lacks.
-            if name not in folded and name in theirs:
+            if name not in folded:
                 value.copy_(theirs[name])
         for conv, norm in self._pairs:
             before: Any = network.get_submodule(conv)
@@ -88,7 +98,7 @@ class Frozen(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, K]`` of images ``[B, C, H, W]``, in the compute precision."""
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self._format)
         dtype = PRECISIONS[self.precision]
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             return self.network(images)
@@ -100,44 +110,54 @@ class _Tracer(fx.Tracer):
         return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _foldable(network: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
+def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     """Return (convolution, batch norm) names where the norm is the convolution's only reader.
 
-    Both modules occur once in the graph; one that is called twice cannot be changed for one call.
+    Both are called once, and nobody else reads or shares their weights. The graph serves to find
+    them and for nothing else: what runs is the network's own code.
     """
+    traced = copy.deepcopy(network).eval()
+    try:
+        graph = _Tracer().trace(traced)
+    except Exception:  # fx raises whatever the network's own code raises on a stand-in tensor
+        return []
     modules = dict(network.named_modules(remove_duplicate=False))
-    calls: dict[int, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            key = id(modules[str(node.target)])
-            calls[key] = calls.get(key, 0) + 1
+    calls = Counter(id(modules[str(n.target)]) for n in graph.nodes if n.op == "call_module")
+    owners = Counter(id(p) for m in network.modules() for p in m._parameters.values())
+    read = {str(n.target).rpartition(".")[0] for n in graph.nodes if n.op == "get_attr"}
+
+    def alone(name: str) -> bool:
+        module = modules[name]
+        hooks = [*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks]
+        weight = module._parameters.get("weight")
+        shared = weight is not None and owners[id(weight)] > 1
+        return calls[id(module)] == 1 and not hooks and not shared and name not in read
+
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+        if node.op != "call_module" or not node.args:
             continue
-        before = node.args[0]
+        before, norm = node.args[0], modules[node.target]
+        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or norm.running_mean is None:
+            continue
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
-        conv, norm = modules[str(before.target)], modules[node.target]
-        once = calls[id(conv)] == calls[id(norm)] == 1
-        if type(conv) is nn.Conv2d and once and norm.running_mean is not None:
+        conv = modules[str(before.target)]
+        # Spectral norm and its like make the weight anew at every call; theirs is no parameter.
+        if type(conv) is not nn.Conv2d or "weight" not in conv._parameters:
+            continue
+        if alone(str(before.target)) and alone(str(node.target)):
             pairs.append((str(before.target), str(node.target)))
     return pairs
 
 
-def _with_bias(conv: nn.Module) -> nn.Module:
+def _give_bias(conv: nn.Module) -> None:
     assert isinstance(conv, nn.Conv2d)
     if conv.bias is None:
         conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
-    return conv
 
 
 def _after_norm(norm: nn.Module) -> nn.Module:
     """Return what is left of a batch norm once its affine map has gone."""
-    rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
-    return nn.Sequential(*rest) if rest else nn.Identity()
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+    rest = {name: getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)}
+    return nn.Sequential(OrderedDict(rest)) if rest else nn.Identity()

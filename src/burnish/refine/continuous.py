@@ -1,10 +1,10 @@
 """Continuous batching: images that are done leave the batch, others take their place.
 
 So the time of a job follows the steps really taken, and every pass through the network is a full
-one until the images run out. Which images share a batch is of no consequence to any of them.
+one until the images run out. Which images share a batch changes none of them, but for rounding.
 
-Without a stop rule nothing here waits for the device: who leaves when is known beforehand. With
-one, a step ends with asking which images it names, one bool per image.
+Without a stop rule no step waits for the device: who leaves when is known beforehand. With one, a
+step ends with asking which images it names, one bool per image.
 """
 
 from collections import deque
@@ -17,7 +17,10 @@ from torch import Tensor
 
 from burnish.samples import Samples
 
-__all__ = ["Climbed", "Noise", "Step", "climb"]
+__all__ = ["MOST_WAITING", "Climbed", "Noise", "Step", "climb"]
+
+# Batches that are held while one slow image of an earlier one climbs.
+MOST_WAITING = 16
 
 # (images, center, labels, noise) -> (images a step further, values and realness before it)
 Step = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
@@ -108,8 +111,8 @@ def climb(
         noise: Draws the noise of a step; None where it takes none.
 
     Yields:
-        The batches, in the order in which they came. No more than ``num_steps`` batches' worth of
-        images wait for one that came before them.
+        The batches, in the order in which they came. No more than :data:`MOST_WAITING` of them
+        wait for an image of one that came before.
     """
     source = iter(batches)
     waiting: deque[Climbed] = deque()
@@ -119,6 +122,8 @@ def climb(
         first_new = len(climbing) if climbing else 0
         while (room := size - (len(climbing) if climbing else 0)) > 0:
             if newest is None or taken == len(newest.samples):
+                if len(waiting) > MOST_WAITING:
+                    break
                 samples, labels = next(source, (None, None))
                 if samples is None or labels is None:
                     break
@@ -152,7 +157,7 @@ def _enter(batch: Climbed, start: int, count: int) -> _Batch:
     rows = slice(start, start + count)
     center = batch.samples.images[rows].clamp(0, 1)
     return _Batch(
-        center,
+        center.clone(),  # a compiled step takes two names of one tensor for another case
         center,
         batch.labels[rows],
         [(batch, row) for row in range(start, start + count)],
@@ -171,16 +176,12 @@ def _remember(climbing: _Batch, first_new: int, values: Tensor, realness: Tensor
 def _leave(climbing: _Batch, done: list[int]) -> None:
     for batch, theirs, rows in _by_owner(climbing, done):
         batch.images[theirs] = climbing.images[rows].clamp(0, 1)
-        batch.num_steps[theirs.cpu()] = torch.tensor(
-            [climbing.steps[row] for row in rows.tolist()]
-        )
+        batch.num_steps[theirs] = torch.tensor([climbing.steps[row] for row in rows])
         batch.num_left -= len(rows)
 
 
-def _by_owner(climbing: _Batch, rows: list[int]) -> Iterator[tuple[Climbed, Tensor, Tensor]]:
-    """Group rows by the batch they belong to: (batch, its rows, rows here), as indices."""
-    device = climbing.labels.device
+def _by_owner(climbing: _Batch, rows: list[int]) -> Iterator[tuple[Climbed, list[int], list[int]]]:
+    """Group rows by the batch they belong to: (batch, its rows, rows here)."""
     for _, group in groupby(rows, key=lambda row: id(climbing.owners[row][0])):
         here = list(group)
-        batch, there = climbing.owners[here[0]][0], [climbing.owners[row][1] for row in here]
-        yield batch, torch.tensor(there, device=device), torch.tensor(here, device=device)
+        yield climbing.owners[here[0]][0], [climbing.owners[row][1] for row in here], here

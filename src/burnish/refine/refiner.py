@@ -12,6 +12,7 @@ from torch.func import grad_and_value
 
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
+from burnish.networks import Frozen
 from burnish.refine.ascent import Ball, L2Ball, LinfBall, Unbounded, Update
 from burnish.refine.continuous import Climbed, climb
 from burnish.refine.settings import PRESETS, RefineSettings, settings_for
@@ -158,13 +159,16 @@ class Refiner:
         # Not the settings as a whole: the seed, say, has no part in the speed.
         what = f"{self.guide.network}, {self._update}, {self.settings.objective}, {self.precision}"
         num_calls = num_images * self.settings.num_steps / size
-        return fastest(self.step, (images, images, labels, noise), num_calls, what, self.compile)
+        arguments = (images, images.clone(), labels, noise)
+        return fastest(self.step, arguments, num_calls, what, self.compile)
 
     def _arrivals(
         self, batches: Iterable[Samples], labels: Tensor
     ) -> Iterator[tuple[Samples, Tensor]]:
         place = 0
         for samples in batches:
+            if not len(samples):
+                continue
             if place == 0:
                 check_fit(self.guide, samples, labels)
             here = labels[place : place + len(samples)]
@@ -261,8 +265,10 @@ def check_fit(guide: Guide, samples: Samples, labels: Tensor | None) -> int:
             f"this guide takes images of shape {guide.card['image_shape']}, not {shape}"
         )
     try:
-        device = next(guide.parameters()).device
-        num_classes = guide(samples.images[:1].to(device)).shape[1]
+        image = samples.images[:1].to(next(guide.parameters()).device)
+        if isinstance(guide.network, Frozen):
+            guide.network.fit(image)
+        num_classes = guide(image).shape[1]
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"this guide does not take images of shape {shape}: {reason}") from error

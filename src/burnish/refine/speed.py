@@ -19,13 +19,16 @@ from torch import Tensor, nn
 
 from burnish.checkpoint import write_aside
 from burnish.errors import InputError
+from burnish.refine.continuous import MOST_WAITING
 
 __all__ = ["COMPILE", "batch_size_for", "fastest", "precision_for"]
 
 COMPILE = ("auto", "always", "never")
-CACHE = Path.home() / ".cache" / "burnish" / "speed.json"
+CACHE = Path("~/.cache/burnish/speed.json")
 # Compiling takes 5 to 60 s and gains up to a fifth; shorter jobs are over before it pays.
 SHORTEST_JOB = 120.0
+# Nor are steps so few worth the time of measuring one.
+FEWEST_CALLS = 20
 # More than this gains nothing: caches are full, or every multiprocessor is busy.
 LARGEST_BATCH = {"cpu": 64, "cuda": 512}
 
@@ -33,7 +36,8 @@ LARGEST_BATCH = {"cpu": 64, "cuda": 512}
 def precision_for(device: torch.device) -> str:
     """Return ``bfloat16`` where the device multiplies it natively, else ``float32``."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
         native = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
@@ -44,7 +48,8 @@ def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
     """Return how many images may climb at a time, a power of two.
 
     What the forward pass keeps for the backward pass is counted on two images and doubled, for
-    gradients and the kernels' own needs; the batch takes a third of the memory that is free now.
+    gradients and the kernels' own needs; to it come the images of the batches that wait. All that
+    takes a third of the memory that is free now.
 
     Args:
         network: Frozen, on its device.
@@ -59,11 +64,12 @@ def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
         storage = saved.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return saved
+        return saved.detach()  # a node that kept its own output would keep itself
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
         logits = network(images)
-    per_image = 2 * sum(kept.values()) // len(images) + 1
+    waiting = 2 * MOST_WAITING * images[0].nbytes
+    per_image = 2 * sum(kept.values()) // len(images) + waiting
     del logits
     cuda = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
@@ -71,6 +77,7 @@ def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
     return 1 << (most.bit_length() - 1)
 
 
+@torch.no_grad()  # as the ascent is; a compiled step takes the other mode for another case
 def fastest(
     step: Callable[..., Any], arguments: tuple[Any, ...], num_calls: float, what: str, mode: str
 ) -> Callable[..., Any]:
@@ -86,7 +93,7 @@ def fastest(
         what: What distinguishes the step from others: architecture, settings, precision.
         mode: ``auto``, ``always`` or ``never`` compile.
     """
-    if mode == "never" or (mode == "auto" and num_calls < 1):
+    if mode == "never" or (mode == "auto" and num_calls < FEWEST_CALLS):
         return step
     images = arguments[0]
     cuda = images.device.type == "cuda"
@@ -95,13 +102,12 @@ def fastest(
     ).hexdigest()[:16]
     known = _read().get(key)
     if mode == "auto":
-        plain = known["plain_s"] if known else _clock(step, arguments)
+        plain = known["plain_s"] if known else _clock(step, arguments, 1)
         if plain * num_calls < SHORTEST_JOB:
             return step
         if known and (plain - known["compiled_s"]) * num_calls < known["compiling_s"]:
             return step
-    else:
-        plain = _clock(step, arguments)
+    plain = _clock(step, arguments)
     compiled = torch.compile(step, dynamic=False, mode="reduce-overhead" if cuda else None)
     if cuda:
         compiled = _keeping(compiled)
@@ -110,7 +116,8 @@ def fastest(
         with _undisturbed():
             moved = compiled(*arguments)[0].clone()
     except Exception as error:  # whatever a compiler may raise; the plain step is as right
-        warnings.warn(f"torch.compile failed, going on without it: {error}", stacklevel=2)
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
+        warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
         return step
     compiling = time.perf_counter() - began
     agree = _agree(moved - images, step(*arguments)[0] - images)
@@ -126,16 +133,16 @@ def _keeping(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _clock(step: Callable[..., Any], arguments: tuple[Any, ...], repeats: int = 3) -> float:
-    """Return the least of a few timings in seconds; the first call is not counted."""
+    """Return the least of a few timings in seconds; where they are several, after one more."""
     device = arguments[0].device
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + (repeats > 1)):
         began = time.perf_counter()
         step(*arguments)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return min(times[-repeats:])
 
 
 def _agree(movement: Tensor, other: Tensor) -> bool:
@@ -162,15 +169,15 @@ def _undisturbed() -> Iterator[None]:
 
 def _read() -> dict[str, Any]:
     try:
-        found = json.loads(CACHE.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = json.loads(CACHE.expanduser().read_text())
+        needed = {"plain_s", "compiled_s", "compiling_s"}
+        return {key: record for key, record in found.items() if needed <= record.keys()}
+    except (OSError, ValueError, AttributeError, RuntimeError):
+        return {}  # none yet, or not ours; RuntimeError: nobody's home
 
 
 def _write(records: dict[str, Any]) -> None:
     # A cache that cannot be kept costs time, not results.
-    with contextlib.suppress(OSError, InputError):
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(CACHE) as aside:
+    with contextlib.suppress(OSError, InputError, RuntimeError):
+        with write_aside(CACHE.expanduser()) as aside:
             aside.write_text(json.dumps(records, indent=1))
