@@ -59,17 +59,16 @@ class Peculiar(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
-        self.norms = nn.ModuleList([Activated(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)])
-        self.convs[3].weight = self.convs[1].weight
-        self.head = nn.Linear(3, 5)
+        self.first, self.activated = nn.Conv2d(3, 3, 3), Activated(3)
+        self.sharing, self.second = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+        self.read, self.third = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+        self.head = nn.Conv2d(3, 3, 3)
+        self.head.weight = self.sharing.weight
 
     def forward(self, images):
-        hidden = images
-        for conv, norm in zip(self.convs, self.norms, strict=False):
-            hidden = norm(conv(hidden))
-        hidden = nn.functional.conv2d(self.convs[3](hidden), self.convs[2].weight)
-        return self.head(hidden.mean((2, 3)))
+        hidden = self.activated(self.first(images))
+        hidden = self.third(self.read(self.second(self.sharing(hidden))))
+        return self.head(nn.functional.conv2d(hidden, self.read.weight)).mean((2, 3))
 
 
 class Flattening(nn.Module):
