@@ -86,8 +86,10 @@ def refiner_of(task: Task, precision: str) -> Refiner:
 def choice(task: Task) -> tuple[Refiner, Step]:
     """Return a refiner, and its step as a job without end would have it."""
     refiner = refiner_of(task, "auto")
-    arguments = (task.images, task.images, task.labels, None)
-    return refiner, speed.fastest(refiner.step, arguments, math.inf, f"{task.network}", "auto")
+    arguments = (task.images, task.images.clone(), task.labels, None)
+    return refiner, speed.fastest(
+        refiner.step, refiner.traceable_step, arguments, math.inf, f"{task.network}", "auto"
+    )
 
 
 def samples_of(task: Task) -> Samples:
@@ -153,6 +155,10 @@ def floors(task: Task) -> dict[str, Run]:
     def gradient(images: Tensor) -> Tensor:
         return grad(lambda images: (network(images) * weights).sum())(images)
 
+    def plain(images: Tensor) -> Tensor:
+        images = images.detach().requires_grad_()
+        return torch.autograd.grad((network(images) * weights).sum(), images)[0]
+
     def run(gradient: Callable[[Tensor], Tensor]) -> Tensor:
         found = task.images
         for _ in range(task.num_steps):
@@ -161,4 +167,4 @@ def floors(task: Task) -> dict[str, Run]:
 
     mode = "reduce-overhead" if task.device.type == "cuda" else None
     compiled = torch.compile(gradient, dynamic=False, mode=mode)
-    return {FLOORS[0]: partial(run, gradient), FLOORS[1]: partial(run, compiled)}
+    return {FLOORS[0]: partial(run, plain), FLOORS[1]: partial(run, compiled)}

@@ -93,12 +93,13 @@ def quality_section(results: dict[str, Any]) -> list[str]:
     """Return the lines about the time to equal quality."""
     found = results["summary"]
     spans = sorted({row["first_seed"] for row in results["rows"]})
+    reference = Path(results["reference"]).name
     firsts = ", ".join(f"{first:,}" for first in spans)
     lines = [
-        f"### {results['run']}",
+        f"### {Path(results['run']).name}",
         "",
         f"{results['num_images']:,} images from each of the seeds {firsts} on; guide "
-        f"`{results['guide']}`; judge `{found['judge']}` against {results['reference']}; "
+        f"`{results['guide']}`; judge `{found['judge']}` against {reference}; "
         f"burnish in {results['precision']}, {results['threads']} threads. Looks are passes "
         "through the guide per image.",
         "",

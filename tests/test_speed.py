@@ -43,7 +43,7 @@ def compiler(monkeypatch):
 
 
 def choose(num_calls, mode="auto"):
-    return speed.fastest(plain, (IMAGES,), num_calls, "a step", mode)
+    return speed.fastest(plain, plain, (IMAGES,), num_calls, "a step", mode)
 
 
 def test_short_jobs_are_not_compiled(compiler):

@@ -160,7 +160,7 @@ class Refiner:
         what = f"{self.guide.network}, {self._update}, {self.settings.objective}, {self.precision}"
         num_calls = num_images * self.settings.num_steps / size
         arguments = (images, images.clone(), labels, noise)
-        return fastest(self.step, arguments, num_calls, what, self.compile)
+        return fastest(self.step, self.traceable_step, arguments, num_calls, what, self.compile)
 
     def _arrivals(
         self, batches: Iterable[Samples], labels: Tensor
@@ -184,6 +184,20 @@ class Refiner:
 
         Returns:
             The images a step further, and the objective and realness, ``[B]``, they had before it.
+        """
+        with torch.enable_grad():
+            points = images.detach().requires_grad_()
+            values, realness = self._assess(points, labels)
+            (gradient,) = torch.autograd.grad(values.sum(), points)
+        return self._update(images, gradient, center, noise), values.detach(), realness
+
+    def traceable_step(
+        self, images: Tensor, center: Tensor, labels: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Make the same step in a form that torch.compile turns into one graph.
+
+        Uncompiled it is slower: torch.func keeps gradients differentiable, and for that takes
+        activations such as SiLU apart.
         """
 
         def total(images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:

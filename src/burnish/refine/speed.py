@@ -79,7 +79,12 @@ def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
 
 @torch.no_grad()  # as the ascent is; a compiled step takes the other mode for another case
 def fastest(
-    step: Callable[..., Any], arguments: tuple[Any, ...], num_calls: float, what: str, mode: str
+    step: Callable[..., Any],
+    traceable: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    num_calls: float,
+    what: str,
+    mode: str,
 ) -> Callable[..., Any]:
     """Return the step or its compiled form, whichever gets a job done sooner.
 
@@ -88,6 +93,7 @@ def fastest(
 
     Args:
         step: ``arguments -> (images a step further, ...)``.
+        traceable: The same step in the form that is compiled.
         arguments: Of a typical call; images first.
         num_calls: How often the step will be called.
         what: What distinguishes the step from others: architecture, settings, precision.
@@ -108,7 +114,7 @@ def fastest(
         if known and (plain - known["compiled_s"]) * num_calls < known["compiling_s"]:
             return step
     plain = _clock(step, arguments)
-    compiled = torch.compile(step, dynamic=False, mode="reduce-overhead" if cuda else None)
+    compiled = torch.compile(traceable, dynamic=False, mode="reduce-overhead" if cuda else None)
     if cuda:
         compiled = _keeping(compiled)
     began = time.perf_counter()
