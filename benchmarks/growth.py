@@ -105,7 +105,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     sizes = [row["num_images"] for row in rows]
     memory.plot(sizes, [row["peak_bytes"] / 2**20 for row in rows], "o-", color="#30638e")
     memory.set(xscale="log", xlabel="images", ylabel="peak memory, MiB")
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.2 * max(row["peak_bytes"] for row in rows) / 2**20)
     duration.plot(sizes, [row["seconds"] for row in rows], "o-", color="#d1495b")
     duration.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds")
     for axes in (memory, duration):

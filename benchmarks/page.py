@@ -124,7 +124,7 @@ def quality_section(results: dict[str, Any]) -> list[str]:
             cosines.setdefault(row["way"].removeprefix("cosine_to "), []).append(row["cosine"])
     for way, values in cosines.items():
         lines.append(
-            f"- Movements of *burnish* and *{way}*: cosine {min(values):.4f} or more, mean over "
+            f"- Movements of *burnish* and *{way}*: cosine at least {min(values):.4f}, mean over "
             "the images that moved."
         )
     return lines
