@@ -67,23 +67,23 @@ def test_images_come_out_as_from_a_fixed_batch(size, threshold):
     assert sum(full) >= len(calls) - 6
 
 
+def noted(batches, taken):
+    """Hand out batches one by one and note which were taken."""
+    for batch in batches:
+        taken.append(batch)
+        yield batch
+
+
 def test_images_wait_for_those_before_them_but_not_for_long():
     _, batches = some_batches([2] * 40)
     slow = torch.zeros(2, dtype=torch.int64)
     batches[0] = (batches[0][0], slow)  # never moves, never stops
-    taken = 0
-
-    def source():
-        nonlocal taken
-        for batch in batches:
-            taken += 1
-            yield batch
-
-    stream = climb(step, source(), 4, 7, threshold=-0.9)
+    taken = []
+    stream = climb(step, noted(batches, taken), 4, 7, threshold=-0.9)
     first = next(stream)
     assert torch.equal(first.images, batches[0][0].images) and first.num_steps.tolist() == [7, 7]
     # In seven steps, the two other places took in seven pairs at most, and one more batch begun.
-    assert 2 < taken <= 2 + 7
+    assert 2 < len(taken) <= 2 + 7
     assert len(list(stream)) == 39
 
 
@@ -91,17 +91,10 @@ def test_only_so_many_batches_wait(monkeypatch):
     monkeypatch.setattr("burnish.refine.continuous.MOST_WAITING", 3)
     _, batches = some_batches([1] * 40)
     batches[0] = (batches[0][0], torch.zeros(1, dtype=torch.int64))
-    taken = 0
-
-    def source():
-        nonlocal taken
-        for batch in batches:
-            taken += 1
-            yield batch
-
-    stream = climb(step, source(), 4, 30, threshold=-0.9)
+    taken = []
+    stream = climb(step, noted(batches, taken), 4, 30, threshold=-0.9)
     next(stream)
-    assert taken == 4
+    assert len(taken) == 4
     assert len(list(stream)) == 39
 
 
