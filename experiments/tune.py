@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from burnish.config import load_experiment
+from burnish.experiment import load_experiment
 from burnish.generators.consistency import ConsistencyModel
 from burnish.guide.load import load_guide
 from burnish.metrics import evaluate, make_reference

@@ -27,7 +27,7 @@ LEVELS = [
     ["metrics.features", "metrics.reference"],
     ["refine", "metrics"],
     ["report", "engines"],
-    ["recipes", "demo"],
+    ["recipes", "demo", "experiment"],
     ["commands"],
     ["cli"],
     ["__main__"],

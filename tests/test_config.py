@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from burnish.config import Experiment, TrainingConfig, load_experiment, read
+from burnish.config import Experiment, TrainingConfig
 from burnish.errors import InputError
+from burnish.experiment import load_experiment, read
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 

@@ -65,7 +65,7 @@ def train(
         dry_run: Print the resolved experiment and stop.
     """
     from burnish import recipes
-    from burnish.config import load_experiment
+    from burnish.experiment import load_experiment
 
     if what not in WHAT:
         raise unknown("training", what, WHAT)

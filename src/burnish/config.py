@@ -3,18 +3,11 @@
 Library functions take plain arguments; only the command line unpacks these into them.
 """
 
-import contextlib
-import dataclasses
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError
 
 __all__ = [
     "AttackConfig",
@@ -26,7 +19,6 @@ __all__ = [
     "JudgeConfig",
     "TeacherConfig",
     "TrainingConfig",
-    "load_experiment",
 ]
 
 
@@ -114,6 +106,8 @@ class JudgeConfig:
 class TeacherConfig:
     """A small diffusion model, to distil from or to start from."""
 
+    of: str = ""
+    """The experiment whose teacher it is, trained under the same --out; empty for this one's."""
     training: TrainingConfig = TrainingConfig()
     sigma_mean: float = -1.2
     """Mean of ln(sigma) in training."""
@@ -157,6 +151,8 @@ class AttackConfig:
     """Steps, at the start of training where they grow."""
     random_start: bool = True
     """Begin at a random point of the ball."""
+    objective: Literal["logit", "ce", "logsumexp"] = "logit"
+    """What is raised on generated images and lowered on real ones, as in refinement."""
 
     def __post_init__(self) -> None:
         for name in ("eps", "step_size", "num_steps"):
@@ -189,9 +185,11 @@ class JointConfig:
     start_from: str = ""
     """A model file whose weights training starts from; empty for random ones."""
     fakes: str = ""
-    """File of generated images; empty to sample the experiment's consistency model."""
+    """File of generated images; empty to sample generators."""
+    fakes_of: tuple[str, ...] = ()
+    """Experiments whose generators make the fakes, under the same --out; empty for this one's."""
     num_fakes: int = 20_000
-    """How many to sample, from seed fake_seed on."""
+    """How many to sample from each generator, from seed fake_seed on."""
     fake_seed: int = 1_000_000
     """First seed of the fakes, far from any that is reported on."""
     training: TrainingConfig = TrainingConfig()
@@ -221,74 +219,3 @@ class Experiment:
     """One entry per judge."""
     consistency: ConsistencyConfig = ConsistencyConfig()
     joint: JointConfig = JointConfig()
-
-
-def load_experiment(path: Path) -> Experiment:
-    """Read an experiment from YAML.
-
-    Raises:
-        InputError: The file is missing or is not YAML, or a key is unknown or of the wrong type;
-            the message says where and suggests the nearest key.
-    """
-    if not path.is_file():
-        raise InputError(f"no experiment at {path}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    experiment = read(Experiment, values, str(path))
-    for name in (experiment.name, *experiment.judges):
-        if Path(name).name != name or name == "..":
-            raise InputError(f"{path}: the name {name!r} must be a plain folder name")
-    if not experiment.name:
-        experiment = dataclasses.replace(experiment, name=path.stem)
-    return experiment
-
-
-def read(kind: Any, value: Any, where: str) -> Any:
-    """Turn plain YAML values into ``kind``: a dataclass, a container or a scalar type.
-
-    Raises:
-        InputError: A key is unknown or a value has another type; ``where`` leads to it.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise InputError(f"{where}: expected keys and values, not {value!r}")
-        hints = typing.get_type_hints(kind)
-        for key in value:
-            if key not in hints:
-                raise InputError(f"{where}: {unknown('key', str(key), hints)}")
-        filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()}
-        try:
-            return kind(**filled)  # pyright: ignore[reportCallIssue]
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-    if origin is dict and isinstance(value, dict):
-        return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(read(arguments[0], item, where) for item in value)
-    if origin is Literal:
-        if value not in arguments:
-            raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return read(next(option for option in arguments if option is not type(None)), value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):
-        # YAML takes 1e-3 for text, because it has no dot.
-        with contextlib.suppress(ValueError):
-            return float(value)
-    if (
-        isinstance(kind, type)
-        and isinstance(value, kind)
-        and not (kind is int and isinstance(value, bool))
-    ):
-        return value
-    expected = getattr(kind, "__name__", str(kind))
-    raise InputError(f"{where}: expected {expected}, not {value!r}")

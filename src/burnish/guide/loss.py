@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from burnish.config import AttackConfig, GrowthConfig
 from burnish.errors import InputError, unknown
-from burnish.guide.model import Guide, own
+from burnish.guide.model import OBJECTIVES, Guide
 from burnish.refine.ascent import L2Ball, last, pgd
 from burnish.samples import Samples
 
@@ -151,10 +151,10 @@ class JointLoss:
 
 def attack_real(guide: Guide, real: Samples, attack: AttackConfig) -> Tensor:
     """Make real images look fake: push the own-class logit down inside the ball."""
-    labels = real.labels
+    labels, objective = real.labels, OBJECTIVES[attack.objective]
     assert labels is not None
     steps = pgd(
-        lambda images: -own(guide(images), labels),
+        lambda images: -objective(guide(images), labels),
         real.images,
         L2Ball(attack.eps),
         attack.step_size,
@@ -192,7 +192,7 @@ def attack_fake(
         nonlocal largest
         logits = guide(images)
         largest = logits.detach().amax(1)
-        return own(logits, labels)
+        return OBJECTIVES[attack.objective](logits, labels)
 
     def stop(values: Tensor) -> Tensor:
         del values
