@@ -20,7 +20,7 @@ COMMANDS = ("demo", "train", "sample", "refine", "evaluate", "report")
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
 # Plain text rather than choices: the library's own error is one line and suggests the nearest.
 Choice = Annotated[str, arg(metavar="NAME")]
-WHAT = ("judge", "consistency", "joint", "all")
+WHAT = ("judge", "consistency", "joint", "absorb", "all")
 
 
 @app.command
@@ -42,7 +42,7 @@ def demo(out: Path = Path("demo"), num_images: int = 1000, device: Device = "aut
 
 @app.command
 def train(
-    what: Positional[Annotated[str, arg(metavar="judge|consistency|joint|all")]],
+    what: Positional[Annotated[str, arg(metavar="judge|consistency|joint|absorb|all")]],
     config: Positional[Path],
     data: str = "",
     out: Path = Path("runs"),
@@ -56,7 +56,8 @@ def train(
 
     Args:
         what: judge (classifiers that score), consistency (the generator, and its diffusion
-            teacher), joint (the guide; needs the generator or a file of images), or all in turn.
+            teacher), joint (the guide; needs the generator or a file of images), or all of these
+            in turn; absorb (the generator fine-tuned on its refined images) is asked for by name.
         config: An experiment in YAML, see experiments/.
         data: Where the real images are, if not where the experiment says: npz, parquet, folder.
         out: Folder of runs; this one goes to OUT/NAME.
@@ -86,6 +87,8 @@ def train(
         print(recipes.train_consistency(experiment, real, run, place))
     if what in ("joint", "all"):
         print(recipes.train_joint(experiment, real, held_out, run, place))
+    if what == "absorb":
+        print(recipes.train_absorb(experiment, run, place))
 
 
 @app.command

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from burnish.errors import InputError
 
 __all__ = [
+    "AbsorbConfig",
     "AttackConfig",
     "ConsistencyConfig",
     "DataConfig",
@@ -209,6 +210,22 @@ class JointConfig:
 
 
 @dataclass(frozen=True)
+class AbsorbConfig:
+    """The consistency model fine-tuned on its own refined images: refinement at no cost later."""
+
+    num_images: int = 10_000
+    """How many to sample and refine."""
+    first_seed: int = 2_000_000
+    """Seed of the first, far from any that is reported on and from those of the fakes."""
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        at_least(self, "num_images", 1)
+        if self.training.flip:
+            raise InputError("absorb: an image belongs to its noise, so flip must be false")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One data set and everything trained on it."""
 
@@ -219,3 +236,4 @@ class Experiment:
     """One entry per judge."""
     consistency: ConsistencyConfig = ConsistencyConfig()
     joint: JointConfig = JointConfig()
+    absorb: AbsorbConfig = AbsorbConfig()

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from burnish.generators.scalings import Preconditioned, Scalings, lognormal_sigmas
 from burnish.samples import Samples
+from burnish.seeds import Streams
 
-__all__ = ["ConsistencyLoss", "DenoisingLoss"]
+__all__ = ["ConsistencyLoss", "DenoisingLoss", "ImitationLoss"]
 
 
 class DenoisingLoss:
@@ -102,10 +103,43 @@ class ConsistencyLoss:
             else:
                 nearer = heun_step(self.teacher, noisy, t, r, labels)
             target = model(nearer, r, labels)
-        squared = (model(noisy, t, labels) - target).square().flatten(1).sum(1)
-        offset = 0.00054 * clean[0].numel() ** 0.5
-        distance = (squared + offset**2).sqrt() - offset
+        distance = pseudo_huber(model(noisy, t, labels), target)
         return (distance / (t - r)).mean(), {"distance": distance.detach().mean().item()}
+
+
+class ImitationLoss:
+    """Distance of the one-step image of a seed to a given image of that seed.
+
+    L = d(f(sigma_max z, sigma_max), x), z the noise that sampling draws for the seed: so a model
+    learns to make at once what it was shown, e.g. its own images refined.
+
+    Args:
+        scalings: The noise range.
+        first_seed: Seed of the image with id 0; image i belongs to seed first_seed + i.
+    """
+
+    def __init__(self, scalings: Scalings, first_seed: int) -> None:
+        self.scalings, self.first_seed = scalings, first_seed
+
+    def __call__(
+        self, model: nn.Module, batch: Samples, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch and the numbers worth a log line."""
+        del step
+        wanted = batch.images * 2 - 1
+        seeds = (self.first_seed + batch.ids).tolist()
+        noise = Streams(seeds, "noise").normal(wanted.shape[1:]).to(wanted.device)
+        levels = torch.full((len(batch),), self.scalings.sigma_max, device=wanted.device)
+        made = model(self.scalings.sigma_max * noise, levels, batch.labels)
+        distance = pseudo_huber(made, wanted)
+        return distance.mean(), {"distance": distance.detach().mean().item()}
+
+
+def pseudo_huber(images: Tensor, others: Tensor) -> Tensor:
+    """Return sqrt(|x - y|^2 + c^2) - c, ``[B]``, c = 0.00054 sqrt(C H W)."""
+    squared = (images - others).square().flatten(1).sum(1)
+    offset = 0.00054 * images[0].numel() ** 0.5
+    return (squared + offset**2).sqrt() - offset
 
 
 def heun_step(

@@ -71,6 +71,7 @@ class JointLoss:
         self.early_stop, self.freeze_batch_norm = early_stop, freeze_batch_norm
         self.precision, self._frozen = precision, None
         self.weights = {term: (weights or {}).get(term, 1.0) for term in TERMS}
+        self.uses_fakes = any(self.weights[term] for term in ("bce_fake", "ce_fake"))
         self.num_steps = fake_attack.num_steps
         self.running_auc, self._grown_at = 0.5, 0
 
@@ -98,6 +99,8 @@ class JointLoss:
         # Attacks see the network as a user will: in eval mode, weights held still.
         frozen = self._freeze(guide)
         real_images = attack_real(frozen, real, self.real_attack)
+        if not self.uses_fakes:
+            return self._of_real_alone(model, guide, real_images, real.labels)
         with torch.no_grad():
             threshold = frozen(real_images).amax(1) if self.early_stop else None
             clean_fake = frozen.realness(fake.images, fake.labels)
@@ -114,11 +117,9 @@ class JointLoss:
             "ce_real": cross_entropy(of_real, real.labels),
             "ce_fake": cross_entropy(of_fake, fake.labels),
         }
-        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         auc = area_under_curve(real_level.detach(), fake_level.detach())
         self._grow(auc, step)
-        numbers = {name: term.item() for name, term in terms.items()}
-        numbers |= {
+        numbers = {
             "attack_steps": float(self.num_steps),
             "attack_steps_made": steps.float().mean().item(),
             "auc": auc,
@@ -128,7 +129,27 @@ class JointLoss:
             "realness_attacked_fake": fake_level.detach().mean().item(),
             "robust_accuracy": (of_real.argmax(1) == real.labels).float().mean().item(),
         }
-        return loss, numbers
+        return self._weighted(terms, numbers)
+
+    def _of_real_alone(
+        self, model: nn.Module, guide: Guide, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Without terms on fakes this is plain adversarial training (Madry et al. 2018)."""
+        model.train(not self.freeze_batch_norm)
+        logits = model(images)
+        level = guide.realness_of(logits, labels)
+        terms = {
+            "bce_real": bce(level, torch.ones_like(level)),
+            "ce_real": cross_entropy(logits, labels),
+        }
+        hits = (logits.argmax(1) == labels).float().mean().item()
+        return self._weighted(terms, {"robust_accuracy": hits})
+
+    def _weighted(
+        self, terms: dict[str, Tensor], numbers: dict[str, float]
+    ) -> tuple[Tensor, dict[str, float]]:
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return loss, {name: term.item() for name, term in terms.items()} | numbers
 
     def _freeze(self, guide: Guide) -> Guide:
         if self._frozen is None:
