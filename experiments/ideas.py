@@ -50,6 +50,7 @@ def climb(
 
 
 def constant(length: float, num_steps: int) -> list[float]:
+    """Step sizes that are equal."""
     return [length / num_steps] * num_steps
 
 
@@ -60,6 +61,7 @@ def shrinking(length: float, num_steps: int) -> list[float]:
 
 
 def cosine(length: float, num_steps: int) -> list[float]:
+    """Step sizes that fall like half a cosine; the whole way is as long."""
     weights = [1 + math.cos(math.pi * (step + 0.5) / num_steps) for step in range(num_steps)]
     return [length * weight / sum(weights) for weight in weights]
 
@@ -104,6 +106,7 @@ def of_views(guides: list[Guide], labels: Tensor, views: list[str]) -> Gradient:
 
 
 def seen(images: Tensor, view: str, step: int) -> Tensor:
+    """Return a view of the images: themselves, mirrored, or shifted by a pixel."""
     if view == "mirror" or (view == "by turns" and step % 2):
         return images.flip(3)
     if view == "shift":

@@ -71,6 +71,8 @@ def test_values_reach_their_place(tmp_path):
         ("data: {source: 3}", "source: expected str"),
         ("judges: [a]", "judges: expected dict"),
         ("joint: {weights: {bce_real: much}}", "bce_real: expected float"),
+        ("consistency: {sigma_data: -1}", "sigma_data must be above 0, not -1.0"),
+        ("joint: {num_fakes: 0}", "num_fakes must be at least 1, not 0"),
         ("- a", "expected keys and values"),
         ("a: [", "not YAML"),
     ],
@@ -80,6 +82,37 @@ def test_faults_name_the_file_and_the_place(tmp_path, text, reason):
         load(tmp_path, text)
     assert str(tmp_path / "set.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_extends_another(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "name: first\n"
+        "consistency: {sigma_max: 60, unet: {widths: [8]}, training: {num_steps: 5}}\n"
+        "joint: {weights: {ce_real: 2}}\n"
+    )
+    found = load(
+        tmp_path,
+        "{extends: base.yaml, consistency: {training: {seed: 3}, unet: {widths: [4, 4]}}}",
+    )
+    # A variant with its base's name would write into its base's run.
+    assert found.name == "set"
+    assert found.consistency.sigma_max == 60
+    assert found.consistency.training == TrainingConfig(num_steps=5, seed=3)
+    assert found.consistency.unet == {"widths": [4, 4]}
+    assert found.joint.weights == {"ce_real": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("extends: none.yaml", "no experiment at .*none.yaml"),
+        ("extends: set.yaml", "extends itself"),
+        ("extends: [set.yaml]", "expected the name of a file"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path, text, reason):
+    with pytest.raises(InputError, match=reason):
+        load(tmp_path, text)
 
 
 def test_a_missing_file(tmp_path):

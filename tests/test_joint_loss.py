@@ -142,6 +142,31 @@ def test_terms_pull_the_way_they_should(guide, batch):
     assert (guide.train()(fake.images).argmax(1) == fake.labels).float().mean() > 0.9
 
 
+def test_the_attack_on_the_real_can_lower_the_probability_of_the_class(guide, batch):
+    real, _ = batch
+    attack = dataclasses.replace(REAL, objective="ce")
+    pushed, by_logit = attack_real(guide, real, attack), attack_real(guide, real, REAL)
+
+    def log_probability(images):
+        return guide(images).log_softmax(1).gather(1, real.labels[:, None]).mean()
+
+    assert log_probability(pushed) < log_probability(by_logit) < log_probability(real.images)
+
+
+def test_without_terms_on_fakes_it_is_adversarial_training(guide, batch):
+    real, fake = batch
+    weights = {"bce_real": 0, "bce_fake": 0, "ce_fake": 0}
+    torch.manual_seed(0)
+    pushed = attack_real(guide.eval(), real, REAL)
+    # Whatever the fakes are, nothing of them gets in, not even through batch norm.
+    broken = Samples(torch.full_like(fake.images, math.nan), fake.labels, fake.ids)
+    torch.manual_seed(0)
+    loss, numbers = JointLoss(REAL, FAKE, STILL, weights=weights)(guide, (real, broken), 0)
+    expected = torch.nn.functional.cross_entropy(guide(pushed), real.labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert "auc" not in numbers
+
+
 def test_attacks_see_the_weights_of_now(guide, batch):
     kept = JointLoss(REAL, FAKE, STILL, freeze_batch_norm=True)
     kept(guide, batch, 0)

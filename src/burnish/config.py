@@ -139,6 +139,12 @@ class ConsistencyConfig:
     sigma_data: float = 0.5
     """Standard deviation of the data in [-1, 1]."""
 
+    def __post_init__(self) -> None:
+        at_least(self, "num_stages", 1)
+        for name in ("sigma_max", "sigma_data"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+
 
 @dataclass(frozen=True)
 class AttackConfig:
@@ -207,6 +213,9 @@ class JointConfig:
     """Weight of each term: bce_real, bce_fake, ce_real, ce_fake; 1 where not given."""
     refine: dict[str, Any] = field(default_factory=dict)
     """Settings of refinement that suit this guide; kept in its card as the default of refine."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "num_fakes", 1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from burnish.errors import unknown
+from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
 
 __all__ = ["Judge"]
@@ -33,7 +33,7 @@ class Judge(nn.Module):
         std: Channel standard deviations of the training data.
 
     Raises:
-        InputError: There is no such activation or pooling.
+        InputError: There is no such activation or pooling, or no feature.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Judge(nn.Module):
         ):
             if name not in choices:
                 raise unknown(kind, name, choices)
+        if num_features < 1:
+            raise InputError(f"a judge has at least 1 feature, not {num_features}")
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
             padding = kernel_size // 2
