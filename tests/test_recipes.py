@@ -100,7 +100,7 @@ def test_absorbing_makes_one_step_land_nearer_to_the_refined_images(out):
 
 
 def test_absorbing_needs_both_models(tmp_path):
-    with pytest.raises(InputError, match="train consistency model and guide first"):
+    with pytest.raises(InputError, match="train the consistency model and the guide"):
         train_absorb(EXPERIMENT, tmp_path, "cpu")
     with pytest.raises(InputError, match="flip must be false"):
         AbsorbConfig(training=TrainingConfig(flip=True))
