@@ -25,7 +25,7 @@ def peers_section(results: dict[str, Any]) -> list[str]:
     work, peak = results["work"], results["peak_flops_per_s"]
     apart = max(max(result["max_difference_smooth"].values()) for result in results["networks"])
     lines = [
-        "## The same work, side by side",
+        f"## The same work, side by side: {', '.join(r['network'] for r in results['networks'])}",
         "",
         "`benchmarks/refine.py`. Targeted L2 PGD on the cross-entropy, "
         f"{work['num_steps']} steps, networks with random weights; {results['device']}, "
@@ -179,7 +179,8 @@ def growth_section(results: dict[str, Any]) -> list[str]:
 def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> None:
     """Read ``speed-*.json`` and write the page."""
     lines = ["# Speed", "", "Rendered from `results/speed-*.json` by `benchmarks/page.py`.", ""]
-    lines += [*peers_section(read(results / "speed-cpu.json")), ""]
+    for path in sorted(results.glob("speed-peers-*.json")):
+        lines += [*peers_section(read(path)), ""]
     lines += ["## Time to equal quality", "", "`benchmarks/quality.py`.", ""]
     for path in sorted(results.glob("speed-quality-*.json")):
         lines += [*quality_section(read(path)), ""]

@@ -1,6 +1,6 @@
 """How fast refinement is: burnish, attack libraries and a plain loop at the same work.
 
-    python benchmarks/refine.py --out results/speed-cpu.json
+    python benchmarks/refine.py --out results/speed-peers-cpu.json
     python benchmarks/refine.py --quick
 
 The work is targeted L2 PGD, 7 steps of 1.5 eps / 7, towards a class, on networks with random
