@@ -79,9 +79,11 @@ def main(
     if quick:
         networks, rounds = ("resnet18@32",), 3
         batch_size = 16 if device == "cpu" else None
-    results = measure(networks, rounds, batch_size, quick, torch.device(device))
-    if out is not None:
-        write_json(out, results)
+    results: dict[str, Any] = {}
+    for results in measure(networks, rounds, batch_size, quick, torch.device(device)):
+        # After every network: the large ones take long, and a run may be cut short.
+        if out is not None:
+            write_json(out, results)
     print("\n".join(peers_section(results)))
     for result in results["networks"]:
         print(headline(result))
@@ -93,27 +95,33 @@ def measure(
     batch_size: int | None,
     quick: bool,
     device: torch.device,
-) -> dict[str, Any]:
+) -> Iterator[dict[str, Any]]:
+    """Yield all that has been measured, after each network."""
     with tempfile.TemporaryDirectory() as folder:
         # What burnish remembers of this machine is to have no part in this, nor the reverse.
         speed.CACHE = Path(folder) / "speed.json"
         peak = {name: peak_rate(device, PRECISIONS[name]) for name in ("float32", "bfloat16")}
-        found = []
+        facts = {
+            "work": {
+                "eps": Task.eps,
+                "num_steps": Task.num_steps,
+                "objective": "ce",
+                "seed": SEED,
+            },
+            "rounds": rounds,
+            "device": device_name(device),
+            "threads": torch.get_num_threads(),
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "peak_flops_per_s": peak,
+            "versions": versions(),
+            **provenance(),
+        }
+        found: list[dict[str, Any]] = []
         for name in networks:
             names = QUICK if quick else tuple(BUILDERS)
             result = compare(name, names, rounds, batch_size, device, memory=not quick)
             found.append({**result, **shares_of_peak(result, peak)})
-    return {
-        "work": {"eps": Task.eps, "num_steps": Task.num_steps, "objective": "ce", "seed": SEED},
-        "rounds": rounds,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-        "peak_flops_per_s": peak,
-        "networks": found,
-        "versions": versions(),
-        **provenance(),
-    }
+            yield {**facts, "networks": found}
 
 
 def compare(
