@@ -1,7 +1,8 @@
 """Judges: small networks of real images whose features measure distances when Inception cannot.
 
-They learn classes, or, without labels, which two views are of one image. They are plain feed-forward convolution networks, unlike the residual guides: a judge that
-resembles the guide would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
+They learn classes, or, without labels, which two views are of one image. They are plain
+feed-forward convolution networks, unlike the residual guides: a judge that resembles the guide
+would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
 """
 
 from collections.abc import Sequence
