@@ -21,7 +21,7 @@ MODULES = {
 LEVELS = [
     ["", "errors"],
     ["seeds", "config"],
-    ["samples", "networks"],
+    ["samples", "networks", "views"],
     ["refine.ascent", "checkpoint", "storage", "metrics.formulas", "metrics.moments"],
     ["generators", "guide", "training", "storage.datasets", "refine.labels", "provenance"],
     ["metrics.features", "metrics.reference"],

@@ -55,7 +55,7 @@ def train(
     Example: burnish train all experiments/digits.yaml
 
     Args:
-        what: judge (classifiers that score), consistency (the generator, and its diffusion
+        what: judge (networks that score), consistency (the generator, and its diffusion
             teacher), joint (the guide; needs the generator or a file of images), or all of these
             in turn; absorb (the generator fine-tuned on its refined images) is asked for by name.
         config: An experiment in YAML, see experiments/.

@@ -20,6 +20,7 @@ __all__ = [
     "JudgeConfig",
     "TeacherConfig",
     "TrainingConfig",
+    "ViewsConfig",
 ]
 
 
@@ -95,11 +96,43 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class ViewsConfig:
+    """Two random views of each image, to be paired: how a judge learns without labels."""
+
+    min_area: float = 0.2
+    """Smallest share of the image that a view shows."""
+    jitter: float = 0.4
+    """Brightness, contrast and saturation change by up to this share."""
+    hue: float = 0.1
+    """Colours turn by up to this share of the circle."""
+    recolored: float = 0.8
+    """Probability of these changes of colour."""
+    grey: float = 0.2
+    """Probability that a view has no colour."""
+    temperature: float = 0.2
+    """Of the contrastive loss; lower looks at near misses more."""
+    num_projected: int = 64
+    """Size of the projection in which views are compared."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1:
+            raise InputError(f"min_area must be above 0 and at most 1, not {self.min_area}")
+        if not self.temperature > 0:
+            raise InputError(f"temperature must be above 0, not {self.temperature}")
+        for name in ("jitter", "hue", "recolored", "grey"):
+            at_least(self, name, 0)
+        at_least(self, "num_projected", 2)
+
+
+@dataclass(frozen=True)
 class JudgeConfig:
-    """A classifier of real images whose features measure distances."""
+    """A network of real images whose features measure distances."""
 
     network: dict[str, Any] = field(default_factory=lambda: {"name": "judge"})
     """Network name and arguments."""
+    task: Literal["labels", "views"] = "labels"
+    """What it learns: the class of an image, or, without labels, which two views are of one."""
+    views: ViewsConfig = ViewsConfig()
     training: TrainingConfig = TrainingConfig()
 
 

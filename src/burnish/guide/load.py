@@ -23,7 +23,7 @@ def load_guide(source: str) -> Guide:
             ``timm/<name>`` or ``torchvision/<name>`` for a pretrained classifier.
 
     Raises:
-        InputError: There is no such guide.
+        InputError: There is no such guide, or it is a network that does not classify.
     """
     if not source:
         raise unknown("guide", source, [*shipped_guides(), "timm/resnet50", "PATH.safetensors"])
@@ -38,5 +38,7 @@ def load_guide(source: str) -> Guide:
     if path.is_dir():
         raise InputError(f"{path} is a folder; a guide is one .safetensors file")
     network, card = load_model(path)
+    if not card.get("classifies", True):
+        raise InputError(f"{path} does not classify (it learned without labels), so cannot guide")
     card = {"name": path.stem, **card, "sha256": file_sha256(path)}
     return Guide(network, card, card.get("energy", "logit")).eval()

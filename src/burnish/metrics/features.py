@@ -7,6 +7,7 @@ as: extractors refuse anything else.
 
 import hashlib
 import pickle
+from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any, NamedTuple, Protocol
 
@@ -70,10 +71,20 @@ class JudgeExtractor:
             device is where the work is done.
         name: What results call it, e.g. ``"judge-a"``.
         sha256: The hash of its weights or of their file, e.g. from :func:`weights_sha256`.
+        classifies: Whether its head gives logits of classes; without, there are no probabilities.
+        image_shape: ``(C, H, W)`` of the images it was trained on; None where nobody knows.
     """
 
-    def __init__(self, module: nn.Module, name: str, sha256: str) -> None:
-        self.name, self.sha256 = name, sha256
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        sha256: str,
+        classifies: bool = True,
+        image_shape: Sequence[int] | None = None,
+    ) -> None:
+        self.name, self.sha256, self.classifies = name, sha256, classifies
+        self._shape = None if image_shape is None else list(image_shape)
         self._module: Any = module.eval()
         self._dim: int | None = None
 
@@ -86,13 +97,22 @@ class JudgeExtractor:
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
-        """Return features and probabilities, on the network's device."""
+        """Return features and probabilities, on the network's device.
+
+        Raises:
+            InputError: The images are of another shape than those it was trained on. Of another
+                size it would give features all the same, but of something else.
+        """
         _check_uint8(images_uint8)
+        if self._shape not in (None, shape := list(images_uint8.shape[1:])):
+            raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")
         if self._module.training:
             raise RuntimeError("the judge is in training mode: its features depend on the batch")
         device = next(self._module.parameters()).device
         features = self._module.forward_features(from_uint8(images_uint8.to(device)))
         self._dim = features.shape[1]
+        if not self.classifies:
+            return Features(features.float(), None)
         probabilities = self._module.forward_head(features).softmax(dim=1)
         return Features(features.float(), probabilities.float())
 

@@ -44,7 +44,12 @@ def load_extractor(name: str, device: str = "cpu") -> FeatureExtractor:
         if not hasattr(module, "forward_features"):
             raise InputError(f"{path} is no judge; its network has no feature layer")
         called = f"judge:{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
-        return JudgeExtractor(module.to(device), called, file_sha256(path))
+        classifies = card.get("classifies", True)
+        if not classifies:
+            called += " (self-supervised)"
+        return JudgeExtractor(
+            module.to(device), called, file_sha256(path), classifies, card.get("image_shape")
+        )
     if name not in known_extractors():
         raise unknown("feature extractor", name, [*judges, *known_extractors()])
     return FidelityExtractor(name, device=device)

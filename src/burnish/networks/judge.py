@@ -1,7 +1,8 @@
-"""Judges: small classifiers of real images whose features measure distances when Inception cannot.
+"""Judges: small networks of real images whose features measure distances when Inception cannot.
 
-They are plain feed-forward convolution networks, unlike the residual guides: a judge that
-resembles the guide would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
+They learn classes, or, without labels, which two views are of one image. They are plain
+feed-forward convolution networks, unlike the residual guides: a judge that resembles the guide
+would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Judge(nn.Module):
 
     Args:
         in_channels: 1 for grey, 3 for RGB.
-        num_classes: Number of logits, K.
+        num_classes: Number of logits, K; without labels, size of the projection.
         widths: Channels of each stage; every stage but the last halves the resolution.
         num_features: Size of the feature layer, D.
         kernel_size: Odd size of the convolutions.
