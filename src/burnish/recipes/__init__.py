@@ -1,8 +1,9 @@
 """What each training is made of: data, network, loss, validation, the file that comes out."""
 
 from burnish.recipes.consistency import train_consistency
+from burnish.recipes.generator import train_generator
 from burnish.recipes.joint import train_joint
 from burnish.recipes.judge import train_judge
 from burnish.recipes.parts import load_real
 
-__all__ = ["load_real", "train_consistency", "train_joint", "train_judge"]
+__all__ = ["load_real", "train_consistency", "train_generator", "train_joint", "train_judge"]
