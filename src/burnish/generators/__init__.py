@@ -8,7 +8,6 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.generator import Generator
 from burnish.generators.latent import LatentModel
-from burnish.generators.unet import read_card
 
 __all__ = [
     "ConsistencyModel", "DiffusionModel", "Generator", "LatentModel", "load_generator",
@@ -36,8 +35,7 @@ def load_generator(
         InputError: There is no such generator, or it cannot sample that way.
     """
     path, shipped = Path(source), shipped_generators()
-    kind = (read_card(path) or {}).get("kind")
-    if source not in shipped and kind == "diffusion model":
+    if source not in shipped and DiffusionModel.is_in(path):
         given = {"num_steps": num_steps, "solver": solver}
         return DiffusionModel.load(path, **{k: v for k, v in given.items() if v is not None})
     if solver is not None:

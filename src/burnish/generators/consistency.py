@@ -36,8 +36,6 @@ class ConsistencyModel(UNetGenerator):
         card: Facts about its training, kept beside the weights.
     """
 
-    marker = "model_index.json"
-
     def __init__(
         self,
         unet: UNet2DModel,
@@ -64,6 +62,11 @@ class ConsistencyModel(UNetGenerator):
             # Clamping each estimate is what diffusers' scheduler does by default.
             images = self._function(images, levels, labels).clamp(-1, 1)
         return images / 2 + 0.5
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return whether a folder holds a pipeline of diffusers."""
+        return (folder / "model_index.json").exists()
 
     def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
         """Write what diffusers' ``ConsistencyModelPipeline.from_pretrained`` loads."""

@@ -68,6 +68,11 @@ class DiffusionModel(UNetGenerator):
         return images.clamp(-1, 1) / 2 + 0.5
 
     @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return whether a folder says by its card that it holds a diffusion model."""
+        return (read_card(folder) or {}).get("kind") == KIND
+
+    @classmethod
     def load(
         cls, folder: str | Path, num_steps: int = 18, solver: str = "heun"
     ) -> "DiffusionModel":
@@ -78,8 +83,8 @@ class DiffusionModel(UNetGenerator):
         """
         card = read_card(folder) or {}
         try:
-            if card.get("kind") != KIND:
-                raise ValueError("its card.json does not say that it is one")
+            if not cls.is_in(Path(folder)):
+                raise ValueError("no card.json there says that it is one")
             scalings, unet = Scalings(**card["scalings"]), load_unet(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"{folder}: {str(error).splitlines()[0]}"

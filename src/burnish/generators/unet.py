@@ -6,6 +6,7 @@ The folder has ``unet/`` as diffusers writes it, ``card.json``, and what the fam
 # pyright: reportPrivateImportUsage=false
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,6 @@ class UNetGenerator(Generator):
         card: Facts about its training, kept beside the weights.
     """
 
-    # The file by which a folder of this family is known.
-    marker = "card.json"
-
     def __init__(
         self,
         unet: UNet2DModel,
@@ -113,8 +111,7 @@ class UNetGenerator(Generator):
         Raises:
             InputError: The folder holds something else.
         """
-        ours = all((folder / name).exists() for name in ("unet", self.marker))
-        if folder.is_dir() and any(folder.iterdir()) and not ours:
+        if folder.is_dir() and any(folder.iterdir()) and not self.is_in(folder):
             raise InputError(f"{folder} holds other files; give a new folder")
         unet: Any = UNet2DModel.from_config(self.unet.config)
         unet.load_state_dict(self.unet.state_dict())
@@ -123,6 +120,11 @@ class UNetGenerator(Generator):
         with write_aside(folder) as aside:
             self.save_parts(aside, unet)
             (aside / "card.json").write_text(json.dumps(self.card, indent=2) + "\n")
+
+    @classmethod
+    @abstractmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return whether a folder holds a model of this family."""
 
     def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
         """Write the U-Net and what the family adds, all but the card."""
