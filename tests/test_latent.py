@@ -104,7 +104,7 @@ def test_files_of_latent_models(tmp_path):
 def test_each_adversary_gets_its_own_gradient():
     pair = Adversaries(decoder(), Discriminator(1, 4, [4, 6, 8]))
     pair.discriminator.eval()  # holds still the vectors of the power iteration
-    batch, latents = real().samples(slice(0, 8)), torch.randn(8, 5)
+    batch = real().samples(slice(0, 8))
     torch.manual_seed(1)
     AdversarialLoss(5)(pair, batch, 0)[0].backward()
     torch.manual_seed(1)

@@ -8,6 +8,8 @@ with s given or, as in the optimal sigma-VAE (Rybkin et al. 2021), the one that 
 the batch: s^2 = mean (x - decoded)^2.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ class EvidenceLoss:
         if self.noise_std is None:
             likelihood = error.clamp(min=1e-6).log() / 2
         else:
-            likelihood = error / (2 * self.noise_std**2) + torch.tensor(self.noise_std).log()
+            likelihood = error / (2 * self.noise_std**2) + math.log(self.noise_std)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
         loss = likelihood + self.kl_weight * divergence / images[0].numel()
         return loss, {"error": error.item(), "divergence": divergence.item()}
