@@ -19,9 +19,10 @@ from diffusers.utils import logging
 from torch import nn
 
 from burnish.errors import InputError
-from burnish.generators.consistency import ConsistencyModel, build_unet
+from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.loss import ConsistencyLoss, DenoisingLoss, heun_step
 from burnish.generators.scalings import Preconditioned, Scalings
+from burnish.generators.unet import build_unet
 from burnish.samples import Samples
 from burnish.seeds import stream
 

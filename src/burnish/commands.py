@@ -20,7 +20,7 @@ COMMANDS = ("demo", "train", "sample", "refine", "evaluate", "report")
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
 # Plain text rather than choices: the library's own error is one line and suggests the nearest.
 Choice = Annotated[str, arg(metavar="NAME")]
-WHAT = ("judge", "consistency", "joint", "absorb", "all")
+WHAT = ("judge", "consistency", "generator", "joint", "absorb", "all")
 
 
 @app.command
@@ -42,7 +42,7 @@ def demo(out: Path = Path("demo"), num_images: int = 1000, device: Device = "aut
 
 @app.command
 def train(
-    what: Positional[Annotated[str, arg(metavar="judge|consistency|joint|absorb|all")]],
+    what: Positional[Annotated[str, arg(metavar="judge|consistency|generator|joint|absorb|all")]],
     config: Positional[Path],
     data: str = "",
     out: Path = Path("runs"),
@@ -55,9 +55,11 @@ def train(
     Example: burnish train all experiments/digits.yaml
 
     Args:
-        what: judge (networks that score), consistency (the generator, and its diffusion
-            teacher), joint (the guide; needs the generator or a file of images), or all of these
-            in turn; absorb (the generator fine-tuned on its refined images) is asked for by name.
+        what: judge (networks that score), consistency (a consistency model and its diffusion
+            teacher), generator (the VAE or GAN of a section generator:), joint (the guide; needs
+            one of the two or a file of images), or all of these in turn, where a section
+            generator: takes the place of the consistency model; absorb (the consistency model
+            fine-tuned on its refined images) is asked for by name.
         config: An experiment in YAML, see experiments/.
         data: Where the real images are, if not where the experiment says: npz, parquet, folder.
         out: Folder of runs; this one goes to OUT/NAME.
@@ -83,8 +85,10 @@ def train(
             raise InputError(f"{config} names no judges")
         for name in [only] if only else experiment.judges:
             print(recipes.train_judge(experiment, name, real, held_out, run, place))
-    if what in ("consistency", "all"):
+    if what == "consistency" or (what == "all" and experiment.generator is None):
         print(recipes.train_consistency(experiment, real, run, place))
+    if what == "generator" or (what == "all" and experiment.generator is not None):
+        print(recipes.train_generator(experiment, real, run, place))
     if what in ("joint", "all"):
         print(recipes.train_joint(experiment, real, held_out, run, place))
     if what == "absorb":
@@ -95,22 +99,25 @@ def train(
 def sample(
     model: Positional[str],
     seeds: str = "0-999",
-    num_steps: int = 1,
+    num_steps: int | None = None,
+    solver: str | None = None,
     label: int | None = None,
     out: Path = Path("samples.npz"),
     batch_size: int = 100,
     device: Device = "auto",
     dry_run: bool = False,
 ) -> None:
-    """Sample a consistency model. Image i depends on seed i alone, not on the batch.
+    """Sample a generator. Image i depends on seed i alone, not on the batch.
 
     Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
 
     Args:
-        model: A shipped generator (fashion_mnist), the folder of a ConsistencyModelPipeline of
-            diffusers, or its name on the hub.
+        model: A shipped generator (fashion_mnist); what burnish train wrote: the folder pipeline
+            of a consistency model or its teacher, the model.safetensors of a VAE or GAN; a
+            ConsistencyModelPipeline of diffusers, as a folder or by its name on the hub.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
-        num_steps: Network calls per image.
+        num_steps: Sampling steps; by default 1, and 18 of a diffusion model.
+        solver: Of a diffusion model: heun (two network calls per step, default) or euler (DDIM).
         label: Class of all images; by default each seed draws its own.
         out: samples.npz, samples.parquet, or a name without suffix for a folder of PNG.
         batch_size: Images per network call.
@@ -122,7 +129,7 @@ def sample(
     from burnish.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
-    generator = load_generator(model, num_steps).to(resolve_device(device))
+    generator = load_generator(model, num_steps, solver).to(resolve_device(device))
     if label is not None and not 0 <= label < (generator.num_classes or 0):
         raise InputError(
             f"label {label} is not one of this model's {generator.num_classes} classes"

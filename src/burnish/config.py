@@ -15,6 +15,7 @@ __all__ = [
     "ConsistencyConfig",
     "DataConfig",
     "Experiment",
+    "GeneratorConfig",
     "GrowthConfig",
     "JointConfig",
     "JudgeConfig",
@@ -47,6 +48,8 @@ class TrainingConfig:
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    momentum: float = 0.9
+    """Decay of AdamW's mean gradient (beta 1); adversaries want 0.5 or less."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises from 0."""
     decay: Literal["cosine", "step"] = "cosine"
@@ -75,12 +78,13 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "log_every", "validate_every", "save_every"):
             at_least(self, name, 1)
-        for name in ("weight_decay", "warmup_steps", "ema_decay"):
+        for name in ("weight_decay", "momentum", "warmup_steps", "ema_decay"):
             at_least(self, name, 0)
         if not self.learning_rate > 0 or not self.gradient_clip > 0:
             raise InputError("learning_rate and gradient_clip must be above 0")
-        if not self.ema_decay < 1:
-            raise InputError(f"ema_decay must be below 1, not {self.ema_decay}")
+        for name in ("ema_decay", "momentum"):
+            if not getattr(self, name) < 1:
+                raise InputError(f"{name} must be below 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,33 @@ class ConsistencyConfig:
         for name in ("sigma_max", "sigma_data"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """A class-conditional VAE or GAN: one decoder, from latents to images."""
+
+    family: Literal["vae", "gan"] = "gan"
+    """Variational autoencoder, or generative adversarial network."""
+    latent_size: int = 128
+    """Numbers per latent."""
+    widths: tuple[int, ...] = (128, 64, 32)
+    """Channels of the decoder at each resolution, the lowest first; each next one doubles."""
+    reader_widths: tuple[int, ...] = ()
+    """Channels of a VAE's encoder or a GAN's discriminator, full size first; empty: as widths."""
+    kl_weight: float = 1.0
+    """Of a VAE, factor on the divergence from the prior."""
+    noise_std: float | None = None
+    """Of a VAE, width of the likelihood in [0, 1] pixel units; null for the best of each batch."""
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        at_least(self, "latent_size", 1)
+        at_least(self, "kl_weight", 0)
+        if not self.widths or min(*self.widths, *self.reader_widths, 1) < 1:
+            raise InputError("widths and reader_widths are numbers of channels, from 1 on")
+        if self.noise_std is not None and not self.noise_std > 0:
+            raise InputError(f"noise_std must be above 0, not {self.noise_std}")
 
 
 @dataclass(frozen=True)
@@ -277,5 +308,7 @@ class Experiment:
     judges: dict[str, JudgeConfig] = field(default_factory=dict)
     """One entry per judge."""
     consistency: ConsistencyConfig = ConsistencyConfig()
+    generator: GeneratorConfig | None = None
+    """A generator of another family; where there is one, train all trains it for the other."""
     joint: JointConfig = JointConfig()
     absorb: AbsorbConfig = AbsorbConfig()

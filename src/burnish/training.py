@@ -117,7 +117,7 @@ def train(
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=config.learning_rate,
-        betas=(0.9, 0.999),
+        betas=(config.momentum, 0.999),
         weight_decay=config.weight_decay,
     )
     ema = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True).to(
@@ -212,10 +212,20 @@ def _claim(run: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run; refuse a folder that holds another run's."""
     path, text = run / "config.json", json.dumps(settings, indent=2, sort_keys=True) + "\n"
     # A run that failed before its first saved state has nothing to protect.
-    if (run / "state.pt").exists() and path.exists() and path.read_text() != text:
+    begun = (run / "state.pt").exists() and path.exists()
+    if begun and _filled(json.loads(path.read_text())) != json.loads(text):
         raise InputError(f"{run} holds a run with other settings; give another --out or delete it")
     with write_aside(path) as aside:
         aside.write_text(text)
+
+
+def _filled(settings: Any) -> Any:
+    """Fill in what a run of before the field was there did by default."""
+    if not isinstance(settings, dict):
+        return settings
+    filled = {key: _filled(value) for key, value in settings.items()}
+    optimises = "learning_rate" in filled
+    return {"momentum": TrainingConfig.momentum, **filled} if optimises else filled
 
 
 def _learning_rate(config: TrainingConfig, step: int) -> float:

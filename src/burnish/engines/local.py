@@ -15,7 +15,7 @@ from tqdm import tqdm
 from burnish.checkpoint import check_target, write_aside
 from burnish.engines.ahead import ahead
 from burnish.errors import InputError
-from burnish.generators.consistency import ConsistencyModel
+from burnish.generators.generator import Generator
 from burnish.guide.model import Guide
 from burnish.provenance import provenance, sidecar_of, write_json
 from burnish.refine.labels import choose_labels
@@ -35,7 +35,7 @@ def ledger_of(path: Path) -> Path:
 
 
 def sample_file(
-    generator: ConsistencyModel,
+    generator: Generator,
     seeds: Sequence[int],
     out: Path,
     *,
@@ -65,7 +65,8 @@ def sample_file(
         "generator": generator.card,
         "num_images": len(seeds),
         "seeds": _span(seeds),
-        "num_steps": generator.nfe,
+        "num_steps": generator.num_steps,
+        "nfe": generator.nfe,
         "seconds": time.perf_counter() - began,
         **provenance(),
     }

@@ -37,7 +37,8 @@ class Scalings:
         """
         stride = num_train_timesteps // num_steps
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        ramp = [step * stride / (num_train_timesteps - 1) for step in range(num_steps)]
+        last = max(1, num_train_timesteps - 1)
+        ramp = [step * stride / last for step in range(num_steps)]
         return [(high + at * (low - high)) ** self.rho for at in ramp]
 
     def c_in(self, sigma: Tensor) -> Tensor:

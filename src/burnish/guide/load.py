@@ -5,7 +5,7 @@ from pathlib import Path
 from burnish.checkpoint import SHIPPED, file_sha256, load_model
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
-from burnish.networks import LibraryClassifier
+from burnish.networks import Decoder, LibraryClassifier
 
 __all__ = ["load_guide", "shipped_guides"]
 
@@ -38,6 +38,8 @@ def load_guide(source: str) -> Guide:
     if path.is_dir():
         raise InputError(f"{path} is a folder; a guide is one .safetensors file")
     network, card = load_model(path)
+    if isinstance(network, Decoder):
+        raise InputError(f"{path} is a generator, not a guide")
     if not card.get("classifies", True):
         raise InputError(f"{path} does not classify (it learned without labels), so cannot guide")
     card = {"name": path.stem, **card, "sha256": file_sha256(path)}

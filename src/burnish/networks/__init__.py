@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from burnish.errors import InputError, unknown
+from burnish.networks.decoder import Decoder
+from burnish.networks.encoder import Discriminator, Encoder
 from burnish.networks.frozen import Frozen
 from burnish.networks.judge import Judge
 from burnish.networks.library import LibraryClassifier
@@ -14,8 +16,8 @@ from burnish.networks.normalize import Normalize
 from burnish.networks.resnet import ResNet, WideResNet
 
 __all__ = [
-    "NETWORKS", "Frozen", "Judge", "LibraryClassifier", "Normalize", "ResNet", "WideResNet",
-    "build",
+    "NETWORKS", "Decoder", "Discriminator", "Encoder", "Frozen", "Judge", "LibraryClassifier",
+    "Normalize", "ResNet", "WideResNet", "build",
 ]  # fmt: skip
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -23,6 +25,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "wide_resnet": WideResNet,
     "judge": Judge,
     "library": LibraryClassifier,
+    "decoder": Decoder,
 }
 
 

@@ -2,8 +2,12 @@
 
 from burnish.recipes.absorb import train_absorb
 from burnish.recipes.consistency import train_consistency
+from burnish.recipes.generator import train_generator
 from burnish.recipes.joint import train_joint
 from burnish.recipes.judge import train_judge
 from burnish.recipes.parts import load_real
 
-__all__ = ["load_real", "train_absorb", "train_consistency", "train_joint", "train_judge"]
+__all__ = [
+    "load_real", "train_absorb", "train_consistency", "train_generator", "train_joint",
+    "train_judge",
+]  # fmt: skip

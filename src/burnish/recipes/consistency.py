@@ -1,6 +1,7 @@
 """The recipe of a consistency model and its teacher."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,9 +9,11 @@ from torch import nn
 from burnish import __version__
 from burnish.config import ConsistencyConfig, Experiment
 from burnish.errors import InputError
-from burnish.generators.consistency import ConsistencyModel, build_unet
+from burnish.generators.consistency import ConsistencyModel
+from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.loss import ConsistencyLoss, DenoisingLoss
 from burnish.generators.scalings import Preconditioned, Scalings
+from burnish.generators.unet import build_unet
 from burnish.recipes.parts import batches_of, plain
 from burnish.storage.datasets import Dataset
 from burnish.training import train
@@ -20,6 +23,9 @@ __all__ = ["train_consistency"]
 
 def train_consistency(experiment: Experiment, data: Dataset, out: Path, device: str) -> Path:
     """Train the diffusion teacher if one is needed, then the consistency model.
+
+    The teacher is a generator too: its run keeps it in ``pipeline``, a folder that
+    ``DiffusionModel`` loads.
 
     Returns:
         The folder of the finished ``ConsistencyModelPipeline``.
@@ -62,6 +68,13 @@ def _train_teacher(
     teacher = Preconditioned(_unet(config, data), scalings, consistent=False)
     loss = DenoisingLoss(scalings, config.teacher.sigma_mean, config.teacher.sigma_std)
     settings = plain(config.teacher) | {"unet": config.unet, "data": data.source}
+    card = {
+        "name": f"{config.teacher.of or out.name}-teacher",
+        "data": data.source,
+        "data_sha256": data.sha256(),
+        "config": settings,
+        "burnish": __version__,
+    }
     # Whose it is does not change what it is: a finished teacher of the same settings is taken.
     run = out.parent / (settings.pop("of") or out.name) / "teacher"
     best = train(
@@ -69,6 +82,8 @@ def _train_teacher(
         run, device=device, settings=settings,
     )  # fmt: skip
     assert isinstance(best, Preconditioned)
+    unet: Any = best.unet
+    DiffusionModel(unet, scalings, card=card).save(run / "pipeline")
     return best.requires_grad_(False)
 
 

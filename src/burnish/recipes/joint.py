@@ -11,7 +11,7 @@ from burnish import __version__
 from burnish.checkpoint import load_model, save_model
 from burnish.config import Experiment, JointConfig
 from burnish.errors import InputError, unknown
-from burnish.generators.consistency import ConsistencyModel
+from burnish.generators import load_generator
 from burnish.guide.model import Guide
 from burnish.guide.training import joint_loss, realness_card, validate_joint
 from burnish.networks import build
@@ -114,13 +114,14 @@ def _fakes(experiment: Experiment, out: Path, device: str) -> Dataset:
 def _fakes_of(config: JointConfig, run: Path, device: str) -> Dataset:
     path = run / "fakes.npz"
     if not path.exists():
-        pipeline = run / "consistency" / "pipeline"
-        if not pipeline.exists():
+        places = [run / "consistency" / "pipeline", run / "generator" / "model.safetensors"]
+        place = next((place for place in places if place.exists()), None)
+        if place is None:
             raise InputError(
-                f"no generated images: train the consistency model first (none in {pipeline}) "
-                "or name a file of images under joint: fakes"
+                f"no generated images: train the generator first (none in {places[0]}, "
+                f"nor {places[1]}) or name a file of images under joint: fakes"
             )
-        generator = ConsistencyModel.load(pipeline).to(device)
+        generator = load_generator(str(place)).to(device)
         seeds = range(config.fake_seed, config.fake_seed + config.num_fakes)
         batches = tqdm(generator.batches(seeds), "fakes", -(-len(seeds) // 100))
         write_samples(path, batches, len(seeds))

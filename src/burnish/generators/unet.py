@@ -1,0 +1,155 @@
+"""What consistency models and diffusion models share: diffusers' U-Net and the folder it is in.
+
+The folder has ``unet/`` as diffusers writes it, ``card.json``, and what the family adds.
+"""
+
+# pyright: reportPrivateImportUsage=false
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+
+from burnish.checkpoint import write_aside
+from burnish.errors import InputError
+from burnish.generators.generator import Generator
+from burnish.generators.scalings import Preconditioned, Scalings
+
+__all__ = ["UNetGenerator", "build_unet", "load_unet", "read_card"]
+
+
+def build_unet(
+    image_size: int,
+    in_channels: int,
+    num_classes: int | None,
+    widths: Sequence[int] = (32, 64, 96),
+    layers_per_block: int = 1,
+    attention: bool = False,
+    norm_num_groups: int = 8,
+    dropout: float = 0.0,
+) -> UNet2DModel:
+    """Build a class-conditional U-Net.
+
+    Args:
+        image_size: Height and width; divisible by 2 ** (len(widths) - 1).
+        in_channels: 1 for grey, 3 for RGB.
+        num_classes: Number of classes, or None for an unconditional model.
+        widths: Channels of each resolution, the first at full size.
+        layers_per_block: Residual blocks per resolution.
+        attention: Self-attention at the lowest resolution.
+        norm_num_groups: Groups of the group normalisations; divides every width.
+        dropout: Probability of dropping an activation in training.
+    """
+    down = ["DownBlock2D"] * len(widths)
+    up = ["UpBlock2D"] * len(widths)
+    if attention:
+        down[-1], up[0] = "AttnDownBlock2D", "AttnUpBlock2D"
+    return UNet2DModel(
+        sample_size=image_size,
+        in_channels=in_channels,
+        out_channels=in_channels,
+        layers_per_block=layers_per_block,
+        block_out_channels=tuple(widths),
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        num_class_embeds=num_classes,
+        norm_num_groups=norm_num_groups,
+        attention_head_dim=min(32, widths[-1]),
+        add_attention=attention,
+        resnet_time_scale_shift="scale_shift",
+        dropout=dropout,
+    )
+
+
+class UNetGenerator(Generator):
+    """A generator whose network is a U-Net with scalings around it.
+
+    Args:
+        unet: The network, in eval mode from here on.
+        scalings: The noise range it was trained for.
+        consistent: Whether it is a consistency function or a denoiser.
+        nfe: Network calls per image.
+        card: Facts about its training, kept beside the weights.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scalings: Scalings | None,
+        consistent: bool,
+        nfe: int,
+        card: Mapping[str, Any] | None,
+    ) -> None:
+        super().__init__(unet, nfe, card)
+        self.unet = unet
+        self.scalings = scalings or Scalings()
+        self._function = Preconditioned(unet, self.scalings, consistent)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None."""
+        return self.unet.config["num_class_embeds"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of its images."""
+        size = self.unet.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config["in_channels"], height, width
+
+    def save(self, folder: Path, half: bool = False) -> None:
+        """Write a folder that ``load`` reads.
+
+        Args:
+            folder: Where; a model of the same family that is there already is replaced whole.
+            half: Store float16 weights, half the bytes.
+
+        Raises:
+            InputError: The folder holds something else.
+        """
+        if folder.is_dir() and any(folder.iterdir()) and not self.is_in(folder):
+            raise InputError(f"{folder} holds other files; give a new folder")
+        unet: Any = UNet2DModel.from_config(self.unet.config)
+        unet.load_state_dict(self.unet.state_dict())
+        if half:
+            unet.half()
+        with write_aside(folder) as aside:
+            self.save_parts(aside, unet)
+            (aside / "card.json").write_text(json.dumps(self.card, indent=2) + "\n")
+
+    @classmethod
+    @abstractmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return whether a folder holds a model of this family."""
+
+    def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
+        """Write the U-Net and what the family adds, all but the card."""
+        unet.save_pretrained(folder / "unet")
+
+
+def load_unet(source: str | Path) -> UNet2DModel:
+    """Load the U-Net of a folder, or of a name on the hub, with float32 weights.
+
+    Raises:
+        OSError, ValueError: There is none.
+    """
+    return UNet2DModel.from_pretrained(
+        str(source),
+        subfolder="unet",
+        torch_dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=Path(source).exists(),
+    )
+
+
+def read_card(folder: str | Path) -> dict[str, Any] | None:
+    """Return the card of a folder, or None if it has none that can be read."""
+    try:
+        card = json.loads((Path(folder) / "card.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else None

@@ -1,0 +1,73 @@
+"""Training a VAE (Kingma & Welling 2014), with a likelihood whose width follows from the data.
+
+The loss is the negative evidence lower bound per pixel value, in nats, but for a constant:
+
+    mean (x - decoded)^2 / (2 s^2) + ln s + kl_weight KL(q(z | x, y) || N(0, I)) / (C H W)
+
+with s given or, as in the optimal sigma-VAE (Rybkin et al. 2021), the one that makes it least for
+the batch: s^2 = mean (x - decoded)^2.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from burnish.networks import Decoder, Encoder
+from burnish.samples import Samples
+
+__all__ = ["Autoencoder", "EvidenceLoss"]
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(
+        self, images: Tensor, labels: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return decoded images and the posterior's mean and log variance.
+
+        Args:
+            images: ``[B, C, H, W]`` in [0, 1].
+            labels: ``[B]`` int64.
+            noise: ``[B, L]`` standard normal; z = mean + exp(log_variance / 2) noise.
+        """
+        mean, log_variance = self.encoder(images, labels)
+        latents = mean + (log_variance / 2).exp() * noise
+        return self.decoder(latents, labels), mean, log_variance
+
+
+class EvidenceLoss:
+    """The negative evidence lower bound per pixel value, in nats, but for a constant.
+
+    Args:
+        latent_size: Numbers per latent.
+        kl_weight: Factor on the divergence; 1 is the bound itself.
+        noise_std: s, in [0, 1] pixel units; None for the best of each batch.
+    """
+
+    def __init__(
+        self, latent_size: int, kl_weight: float = 1.0, noise_std: float | None = None
+    ) -> None:
+        self.latent_size, self.kl_weight, self.noise_std = latent_size, kl_weight, noise_std
+
+    def __call__(
+        self, model: nn.Module, batch: Samples, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch and the numbers worth a log line."""
+        del step
+        images = batch.images
+        noise = torch.randn(len(batch), self.latent_size).to(images.device)
+        decoded, mean, log_variance = model(images, batch.labels, noise)
+        error = (decoded - images).square().mean()
+        if self.noise_std is None:
+            likelihood = error.clamp(min=1e-6).log() / 2
+        else:
+            likelihood = error / (2 * self.noise_std**2) + math.log(self.noise_std)
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+        loss = likelihood + self.kl_weight * divergence / images[0].numel()
+        return loss, {"error": error.item(), "divergence": divergence.item()}

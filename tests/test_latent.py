@@ -1,0 +1,238 @@
+"""VAEs and GANs: losses as derived, images that are their seeds', files, killed trainings."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from burnish import recipes
+from burnish.checkpoint import save_model
+from burnish.config import (
+    Experiment,
+    GeneratorConfig,
+    JointConfig,
+    TrainingConfig,
+)
+from burnish.errors import InputError
+from burnish.generators import LatentModel, load_generator
+from burnish.generators.adversarial import AdversarialLoss, Adversaries, settle
+from burnish.generators.variational import EvidenceLoss
+from burnish.guide.load import load_guide
+from burnish.networks import Discriminator, build
+from burnish.recipes.joint import _fakes_of
+from burnish.storage.datasets import Dataset
+
+NETWORK = {"name": "decoder", "in_channels": 1, "num_classes": 4, "image_size": 8,
+           "latent_size": 5, "widths": [8, 6, 4]}  # fmt: skip
+STEPS = TrainingConfig(num_steps=6, batch_size=8, warmup_steps=1, save_every=2, log_every=1)
+
+
+def decoder(**more) -> Any:
+    torch.manual_seed(0)
+    found = build({**NETWORK, **more})
+    for module in found.modules():
+        if isinstance(module, nn.Embedding):  # classes that differ
+            nn.init.normal_(module.weight, 1.0, 0.5)
+    return found
+
+
+def latent(**card):
+    return LatentModel(decoder(), {"kind": "gan", "network": NETWORK, **card})
+
+
+def real(count=24):
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return Dataset(images, torch.arange(count) % 4, "noise")
+
+
+# Sampling.
+
+
+def test_an_image_is_a_function_of_its_seed():
+    model, seeds = latent(), [11, 4, 7, 2, 9]
+    samples = model.sample(seeds)
+    cut = list(model.batches(seeds[::-1], batch_size=2))
+    images = torch.cat([part.images for part in cut]).flip(0)
+    torch.testing.assert_close(images, samples.images, rtol=0, atol=1e-5)
+    assert samples.labels is not None and samples.ids.tolist() == seeds
+    assert torch.equal(model.sample(seeds, samples.labels).images, samples.images)
+    other = model.sample(seeds, (samples.labels + 1) % 4)
+    for found in (other.images - samples.images, samples.images - samples.images.roll(1, 0)):
+        assert (found.flatten(1).abs().amax(1) > 1e-3).all()
+    with pytest.raises(InputError, match="labels must be"):
+        model.sample([1], torch.tensor([4]))
+
+
+@pytest.mark.parametrize(("size", "widths"), [(8, [4]), (28, [8, 6, 4]), (32, [8, 8, 6, 4])])
+def test_sizes(size, widths):
+    model = decoder(image_size=size, widths=widths, in_channels=3)
+    assert LatentModel(model, {}).sample([1, 2]).images.shape == (2, 3, size, size)
+    judge = Discriminator(3, 4, widths[::-1])
+    assert judge(torch.rand(2, 3, size, size), torch.tensor([0, 3])).shape == (2,)
+
+
+def test_files_of_latent_models(tmp_path):
+    model, path = latent(), tmp_path / "it.safetensors"
+    model.save(path)
+    found = load_generator(str(path))
+    assert isinstance(found, LatentModel) and found.card == model.card and found.nfe == 1
+    assert torch.equal(found.sample([1, 2]).images, model.sample([1, 2]).images)
+    model.save(path, half=True)
+    halved = load_generator(str(path), 1).sample([1, 2]).images
+    torch.testing.assert_close(halved, model.sample([1, 2]).images, rtol=0, atol=5e-3)
+    faults: list[Any] = [((2,), "a GAN makes its images in 1 step"), ((1, "euler"), "solver")]
+    for options, reason in faults:
+        with pytest.raises(InputError, match=reason):
+            load_generator(str(path), *options)
+    with pytest.raises(InputError, match="is a generator, not a guide"):
+        load_guide(str(path))
+    arguments = {"name": "judge", "in_channels": 1, "num_classes": 2, "widths": [4]}
+    save_model(path, build(arguments), {"kind": "judge", "network": arguments})
+    with pytest.raises(InputError, match="is a judge, not a generator"):
+        load_generator(str(path))
+    with pytest.raises(InputError, match="no model at"):
+        load_generator("nowhere.safetensors")
+
+
+# Losses.
+
+
+def test_each_adversary_gets_its_own_gradient():
+    pair = Adversaries(decoder(), Discriminator(1, 4, [4, 6, 8]))
+    pair.discriminator.eval()  # holds still the vectors of the power iteration
+    batch = real().samples(slice(0, 8))
+    torch.manual_seed(1)
+    AdversarialLoss(5)(pair, batch, 0)[0].backward()
+    torch.manual_seed(1)
+    latents = torch.randn(8, 5)
+    fakes = pair.generator(latents, batch.labels)
+    judged = pair.discriminator(fakes, batch.labels)
+    known = pair.discriminator(batch.images, batch.labels)
+    hinge = (1 - known).clamp(min=0).mean() + (1 + judged).clamp(min=0).mean()
+    for part, loss in ((pair.generator, -judged.mean()), (pair.discriminator, hinge)):
+        weights = dict(part.named_parameters())
+        expected = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
+        assert any(gradient.abs().max() > 0 for gradient in expected)
+        for (name, weight), gradient in zip(weights.items(), expected, strict=True):
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-7, msg=name)
+
+
+def test_discriminator_is_spectrally_normalised_and_knows_labels():
+    judge = Discriminator(1, 4, [4, 6, 8])
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    for _ in range(30):
+        judge(images, labels)
+    judge.eval()
+    layers = [m for m in judge.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.Embedding)]
+    assert len(layers) == 3 * 3 + 2
+    for layer in layers:
+        top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert top.item() == pytest.approx(1, abs=0.02)
+    assert (judge(images, labels) - judge(images, labels.roll(1))).abs().min() > 1e-6
+
+
+class Codec(nn.Module):
+    """Decodes to grey, whatever the image; its posterior is the same for all."""
+
+    def forward(self, images, labels, noise):
+        mean = torch.tensor([0.5, -1.0, 0.0]).expand(len(images), 3)
+        log_variance = torch.tensor([0.2, -0.7, 0.0]).expand(len(images), 3)
+        return torch.full_like(images, 0.5), mean, log_variance
+
+
+def test_evidence_loss():
+    batch = real().samples()
+    posterior = torch.distributions.Normal(
+        torch.tensor([0.5, -1.0, 0.0]), torch.tensor([0.2, -0.7, 0.0]).mul(0.5).exp()
+    )
+    prior = torch.distributions.Normal(torch.zeros(3), torch.ones(3))
+    divergence = torch.distributions.kl_divergence(posterior, prior).sum().item()
+
+    def value(kl_weight, noise_std=None):
+        return EvidenceLoss(3, kl_weight, noise_std)(Codec(), batch, 0)[0].item()
+
+    std = (batch.images - 0.5).square().mean().sqrt().item()
+    grey = torch.distributions.Normal(torch.tensor(0.5), torch.tensor(0.2))
+    expected = -grey.log_prob(batch.images).mean().item() - math.log(2 * math.pi) / 2
+    assert value(0.0, 0.2) == pytest.approx(expected, rel=1e-4)
+    # The width of its own is the best one, where the squared error is worth a half.
+    assert value(0.0) + 0.5 == pytest.approx(value(0.0, std), rel=1e-4)
+    assert all(value(0.0, std * factor) > value(0.0, std) for factor in (0.9, 1.1))
+    assert value(3.0) - value(0.0) == pytest.approx(3 * divergence / 64, rel=1e-4)
+
+
+def test_settled_statistics_are_those_of_the_decoder():
+    model = decoder(latent_size=5)
+    before = model.state_dict()["norm.norm.running_var"].clone()
+    settle(model, 0, num_batches=20, batch_size=100)
+    latents, labels = torch.randn(4000, 5), torch.randint(4, (4000,))
+    with torch.no_grad():
+        found = model(latents, labels)
+        settled = {k: v.clone() for k, v in model.state_dict().items()}
+        expected = model.train()(latents, labels)
+    assert (found - expected).abs().mean() < 0.01
+    assert not torch.allclose(before, settled["norm.norm.running_var"])
+    settle(model, 0, num_batches=20, batch_size=100)
+    assert all(torch.equal(v, settled[k]) for k, v in model.state_dict().items())
+
+
+# Recipes.
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_a_killed_training_ends_with_the_same_bytes(tmp_path, monkeypatch, family):
+    config = GeneratorConfig(family, latent_size=5, widths=(8, 6, 4), training=STEPS)
+    experiment = Experiment("tiny", generator=config)
+    whole = recipes.train_generator(experiment, real(), tmp_path / "whole", "cpu")
+    kind = AdversarialLoss if family == "gan" else EvidenceLoss
+    call = kind.__call__
+
+    def killed(self, model, batch, step):
+        if step == 5:
+            raise Killed
+        return call(self, model, batch, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "__call__", killed)
+        with pytest.raises(Killed):
+            recipes.train_generator(experiment, real(), tmp_path / "cut", "cpu")
+    path = recipes.train_generator(experiment, real(), tmp_path / "cut", "cpu")
+    assert path.read_bytes() == whole.read_bytes()
+    model = load_generator(str(path))
+    assert model.card["kind"] == family and model.image_shape == (1, 8, 8)
+    log = [json.loads(line) for line in (path.parent / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+
+
+def test_faults_of_generator_recipes(tmp_path):
+    for config, reason in (
+        (None, "no section generator"),
+        (GeneratorConfig(widths=(8, 8, 8, 8, 8)), "8 pixels cannot be halved 4 times"),
+        (GeneratorConfig(widths=(8,), reader_widths=(4,) * 5), "cannot be halved 4 times"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            recipes.train_generator(Experiment("it", generator=config), real(), tmp_path, "cpu")
+    wrongs: tuple[dict[str, Any], ...]
+    wrongs = {"widths": ()}, {"reader_widths": (0,)}, {"noise_std": 0.0}, {"latent_size": 0}
+    for wrong in wrongs:
+        with pytest.raises(InputError):
+            GeneratorConfig(**wrong)
+    with pytest.raises(InputError, match="momentum must be below 1"):
+        TrainingConfig(momentum=1.0)
+
+
+def test_fakes_come_from_a_decoder_where_there_is_no_consistency_model(tmp_path):
+    with pytest.raises(InputError, match="train the generator first"):
+        _fakes_of(JointConfig(), tmp_path, "cpu")
+    latent().save(tmp_path / "generator" / "model.safetensors")
+    fakes = _fakes_of(JointConfig(num_fakes=30, fake_seed=7), tmp_path, "cpu")
+    expected = latent().sample(range(7, 37)).labels
+    assert expected is not None and torch.equal(fakes.labels, expected)
