@@ -1,100 +1,58 @@
-"""Measure shipped models on seeds that nothing was chosen on; mean and spread over seed ranges.
+"""Measure one table of a YAML file: sample, refine and score every row on every range of seeds.
 
-    python experiments/measure.py --out results/fashion_mnist.json --table docs/results.md
+    python experiments/measure.py experiments/tables/cifar10.yaml consistency --reference TEST.npz
 
-Rows: the one-step consistency model as it is, the same with a second network call (the control at
-little extra cost), and its one-step images refined by each preset. For each seed range, all rows
-begin from the same images. Judges and reference images are the shipped ones.
+Images and scores are kept in a work folder, shared by all tables; the same command given again
+goes on where it was stopped, and computes only what has changed.
 """
 
-import statistics
+import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated
 
 import tyro
 
-from burnish.engines.local import refine_file, sample_file
-from burnish.engines.scoring import evaluate_file
-from burnish.generators import load_generator
-from burnish.guide.load import load_guide
-from burnish.provenance import provenance, write_json
-from burnish.refine.refiner import settings_for
-from burnish.seeds import parse_seeds
-
-METRICS = {
-    "fid": ".3f",
-    "kid": ".5f",
-    "inception_score": ".2f",
-    "precision": ".3f",
-    "recall": ".3f",
-}
-ROWS: dict[str, dict[str, Any] | None] = {
-    "one step, as it is": None,
-    "two steps, as it is": None,
-    "refined: joint": {"preset": "joint"},
-    "refined: golan24-pgd": {"preset": "golan24-pgd"},
-    "refined: golan24-sgld": {"preset": "golan24-sgld"},
-    "refined: bigroc": {"preset": "bigroc"},
-}
+from burnish.errors import InputError
+from burnish.provenance import write_json
+from burnish.tables import Workshop, load_tables, measure
 
 
 def main(
-    out: Path,
-    table: Path,
-    data: str = "fashion_mnist",
-    seeds: tuple[str, ...] = ("10000-11999", "12000-13999", "14000-15999"),
-    judges: tuple[str, ...] = ("plain", "wide"),
+    tables: Annotated[Path, tyro.conf.Positional],
+    table: Annotated[str, tyro.conf.Positional],
+    reference: Path | None = None,
+    runs: Path = Path("runs"),
+    work: Path | None = None,
+    out: Path | None = None,
+    device: str = "cpu",
 ) -> None:
-    """Sample, refine and score every row for every range of seeds."""
-    guide = load_guide(data)
-    results: list[dict[str, Any]] = []
-    for span in seeds:
-        with TemporaryDirectory() as folder:
-            paths = {row: Path(folder) / f"{index}.npz" for index, row in enumerate(ROWS)}
-            facts: dict[str, Any] = {}
-            for (row, options), path in zip(ROWS.items(), paths.values(), strict=True):
-                if options is None:
-                    steps = 2 if row.startswith("two") else 1
-                    facts[row] = sample_file(load_generator(data, steps), parse_seeds(span), path)
-                else:
-                    settings = settings_for(guide, **options)
-                    base = paths["one step, as it is"]
-                    facts[row] = refine_file(base, guide, settings, path, precision="float32")
-                for judge in judges:
-                    score = evaluate_file(path, f"{data}/{judge}")
-                    fact = {key: facts[row].get(key) for key in ("settings", "seconds")}
-                    results.append({"row": row, "seeds": span, "judge": judge, **fact, **score})
-    write_json(out, {"results": results, **provenance()})
-    table.write_text(render(results, out))
+    """Write the JSON of a table.
 
-
-def render(results: list[dict[str, Any]], source: Path) -> str:
-    """Return the Markdown page of a table of results."""
-    first = results[0]
-    spans = list(dict.fromkeys(result["seeds"] for result in results))
-    lines = [
-        "# Results",
-        "",
-        f"Rendered from `{source.name}` by `experiments/measure.py`. Mean ± standard deviation "
-        f"over the seed ranges {', '.join(spans)}; {first['num_images']:,} images each, "
-        f"{first['num_neighbors']} neighbours; reference: {first['reference']}, "
-        f"{first['num_reference_images']:,} images.",
-    ]
-    for judge in dict.fromkeys(result["judge"] for result in results):
-        chosen = [result for result in results if result["judge"] == judge]
-        lines += ["", f"## {chosen[0]['feature_extractor']}", ""]
-        lines += [f"`{chosen[0]['feature_extractor_sha256']}`", ""]
-        lines += ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
-        for row in ROWS:
-            cells = []
-            for metric, form in METRICS.items():
-                values = [r[metric] for r in chosen if r["row"] == row]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells.append(f"{statistics.mean(values):{form}} ± {spread:{form}}")
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    Args:
+        tables: The YAML file.
+        table: The name of a table in it.
+        reference: Real images; without it, the statistics that ship with the judges.
+        runs: What a leading runs/ in the YAML stands for.
+        work: Folder for images and scores; RUNS/tables by default.
+        out: results/<data>-<table>.json by default.
+        device: Where to compute.
+    """
+    described = load_tables(tables)
+    workshop = Workshop(work or runs / "tables", runs, described.precision, device)
+    found = measure(described, table, workshop, reference)
+    command = f"python experiments/measure.py {tables} {table}"
+    if reference:
+        command += f" --reference {reference.name}"
+    out = out or Path("results") / f"{described.data}-{table}.json"
+    write_json(out, {"command": command, "config": str(tables), **found})
+    for judge, rows in found["summary"].items():
+        for row, values in rows.items():
+            print(f"{judge:8} FID {values['fid']['mean']:8.3f}  {row}")
+    print(f"{out}; render it by experiments/page.py")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except InputError as error:
+        sys.exit(f"measure: {error}")

@@ -28,7 +28,7 @@ LEVELS = [
     ["refine", "metrics"],
     ["report", "engines"],
     ["recipes", "demo", "experiment"],
-    ["commands"],
+    ["commands", "tables"],
     ["cli"],
     ["__main__"],
 ]
