@@ -62,15 +62,18 @@ def section(table: Mapping[str, Any], name: str, docs: Path) -> list[str]:
         "",
     ]
     published = any(row["published"] for row in table["rows"].values())
-    head = [f"FID, {judge} | change" for judge in summary] + ["steps"] + ["published"] * published
-    lines += ["| | " + " | ".join(head) + " |", "|---" * (2 * len(summary) + 2 + published) + "|"]
+    counted = any("guide_steps" in result for result in table["results"])
+    head = [column for judge in summary for column in (f"FID, {judge}", "change")]
+    head += ["steps"] * counted + ["published"] * published
+    lines += ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     for label, row in table["rows"].items():
         cells = []
         for judge in summary:
             found = summary[judge][label]
             is_base = not (row["guide"] or row["control"])
             cells += [text(found, "fid"), "" if is_base else text(found, "fid_change")]
-        cells.append(f"{found['guide_steps']['mean']:.1f}" if row["settings"] else "")
+        steps = f"{found['guide_steps']['mean']:.1f}" if counted and row["settings"] else ""
+        cells += [steps] * counted
         cells += [row["published"]] * published
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     lines += ["", *agreement(table["rank_correlation"])]

@@ -183,8 +183,9 @@ def measure(
     table = tables.tables[name]
     rows, described = expand(table.rows), {}
     # What is missing shows before any work is done.
+    for source, num_steps in {(row.generator, row.num_steps) for row in rows.values()}:
+        load_generator(workshop.path(source), num_steps)
     for label, row in rows.items():
-        load_generator(workshop.path(row.generator), row.num_steps)
         settings = workshop.settings(row)
         resolved = None if settings is None else dataclasses.asdict(settings)
         described[label] = {**dataclasses.asdict(row), "settings": resolved}
