@@ -71,7 +71,7 @@ class AdversarialLoss:
 
 
 @torch.no_grad()
-def settle(decoder: Decoder, seed: int, num_batches: int = 50, batch_size: int = 200) -> None:
+def settle(decoder: Decoder, seed: int, num_batches: int = 20, batch_size: int = 100) -> None:
     """Measure the batch norms' statistics anew, on latents of the prior and labels at random.
 
     Averaged weights have other statistics than those, of other weights, that training averaged;
