@@ -61,7 +61,8 @@ def low_frequency_share(gradients: Tensor, cutoff: float = 0.25) -> Tensor:
     """
     # The scale of a gradient says nothing here; in float32 its square might be 0.
     energy = torch.fft.fft2(gradients.double()).abs().square().sum(1)
-    low = low_frequencies(*gradients.shape[2:], cutoff).to(energy.device)
+    height, width = gradients.shape[2:]
+    low = low_frequencies(height, width, cutoff).to(energy.device)
     total = energy.sum((1, 2))
     share = (energy * low).sum((1, 2)) / total.clamp(min=torch.finfo(total.dtype).tiny)
     return share.float()
