@@ -10,7 +10,8 @@ import torch
 
 from burnish.checkpoint import save_model
 from burnish.errors import InputError
-from burnish.generators.consistency import ConsistencyModel, build_unet
+from burnish.generators.consistency import ConsistencyModel
+from burnish.generators.unet import build_unet
 from burnish.metrics.ranks import rank_correlation
 from burnish.networks import build
 from burnish.refine.controls import Control, apply_control, blur, resample_counts, sharpen
