@@ -19,22 +19,25 @@ from burnish.storage import open_samples
 
 def main(
     run: Path,
-    test: Path,
     tuning: Path,
+    test: Path | None = None,
     source: str = "fashion_mnist test",
     judges: tuple[str, ...] = ("plain", "wide"),
 ) -> None:
-    """Write the models and references of a run into the package."""
+    """Write the models and references of a run into the package; without test, the guide alone."""
     target = SHIPPED / run.name
     target.mkdir(parents=True, exist_ok=True)
-    ConsistencyModel.load(run / "consistency" / "pipeline").save(target / "generator", half=True)
     network, card = load_model(run / "joint" / "model.safetensors")
     card["refine"] = json.loads(tuning.read_text())["chosen"]
     save_model(target / "guide.safetensors", network, card, half=True)
+    if test is None:
+        return
+    ConsistencyModel.load(run / "consistency" / "pipeline").save(target / "generator", half=True)
     images = open_samples(test)
     for name in judges:
         path = target / f"judge-{name}.safetensors"
-        save_model(path, *load_model(run / f"judge-{name}" / "model.safetensors"), half=True)
+        judge, card = load_model(run / f"judge-{name}" / "model.safetensors")
+        save_model(path, judge, {"image_shape": list(images.image_shape), **card}, half=True)
         reference = make_reference(
             images, load_extractor(str(path)), source=source, num_images=len(images)
         )

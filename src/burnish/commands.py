@@ -24,20 +24,26 @@ WHAT = ("judge", "consistency", "generator", "joint", "absorb", "all")
 
 
 @app.command
-def demo(out: Path = Path("demo"), num_images: int = 1000, device: Device = "auto") -> None:
+def demo(
+    data: Positional[Choice] = "fashion_mnist",
+    out: Path = Path("demo"),
+    num_images: int = 1000,
+    device: Device = "auto",
+) -> None:
     """Sample, refine, score and show, with what ships in the package. No network, no data.
 
-    A one-step consistency model of Fashion-MNIST makes images, a joint classifier-discriminator
-    refines them, and two judges that never saw the guide score both against real test images.
+    A one-step consistency model makes images, a joint classifier-discriminator refines them, and
+    two judges that never saw the guide score both against real test images.
 
     Args:
+        data: fashion_mnist or cifar10 (a weaker generator, with more to gain).
         out: Folder for base.npz, refined.npz, the ledger, result.json and report.html.
         num_images: How many images, from seed 0 on.
         device: Where to compute.
     """
     from burnish.demo import run_demo
 
-    print(run_demo(out, num_images, resolve_device(device)))
+    print(run_demo(out, num_images, resolve_device(device), data))
 
 
 @app.command
@@ -112,8 +118,8 @@ def sample(
     Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
 
     Args:
-        model: A shipped generator (fashion_mnist); what burnish train wrote: the folder pipeline
-            of a consistency model or its teacher, the model.safetensors of a VAE or GAN; a
+        model: A shipped generator (fashion_mnist, cifar10); what burnish train wrote: the folder
+            pipeline of a consistency model or its teacher, the model.safetensors of a VAE or GAN; a
             ConsistencyModelPipeline of diffusers, as a folder or by its name on the hub.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
         num_steps: Sampling steps; by default 1, and 18 of a diffusion model.
@@ -171,8 +177,8 @@ def refine(
 
     Args:
         samples: What to refine: .npz (arr_0, arr_1), .parquet, or a folder of images.
-        guide: A shipped guide (fashion_mnist), a .safetensors file of burnish train joint, or any
-            classifier as timm/NAME or torchvision/NAME.
+        guide: A shipped guide (fashion_mnist, cifar10), a .safetensors file of burnish train
+            joint, or any classifier as timm/NAME or torchvision/NAME.
         out: refined.npz, refined.parquet, or a name without suffix for a folder of PNG; beside it
             a ledger (.ledger.parquet, a row per image) and the settings (.card.json).
         preset: joint (stops at the realness of real images), bigroc (any classifier), golan24-pgd,

@@ -5,8 +5,8 @@ from typing import Any
 
 from burnish.engines.local import refine_file, sample_file
 from burnish.engines.scoring import evaluate_file
-from burnish.errors import InputError
-from burnish.generators import load_generator
+from burnish.errors import InputError, unknown
+from burnish.generators import load_generator, shipped_generators
 from burnish.guide.load import load_guide
 from burnish.provenance import provenance, write_json
 from burnish.refine.refiner import settings_for
@@ -14,13 +14,14 @@ from burnish.report import write_report
 
 __all__ = ["run_demo"]
 
-DATA = "fashion_mnist"
-JUDGE, SECOND_JUDGE = f"{DATA}/plain", f"{DATA}/wide"
+JUDGE, SECOND_JUDGE = "plain", "wide"
 # Metric -> how it is printed.
 SHOWN = {"fid": ".2f", "kid": ".4f", "inception_score": ".2f", "precision": ".3f", "recall": ".3f"}
 
 
-def run_demo(out: Path, num_images: int = 1000, device: str = "cpu") -> str:
+def run_demo(
+    out: Path, num_images: int = 1000, device: str = "cpu", data: str = "fashion_mnist"
+) -> str:
     """Sample, refine, score and report; returns the table of what was found.
 
     The seeds, the judges and the reference images had no part in choosing the settings: those were
@@ -31,10 +32,13 @@ def run_demo(out: Path, num_images: int = 1000, device: str = "cpu") -> str:
             ``result.json`` and ``report.html``; files of an earlier demo are replaced.
         num_images: From seed 0 on; at least 10.
         device: Where to compute.
+        data: Whose shipped models.
 
     Raises:
-        InputError: There are too few images, or the folder cannot be written.
+        InputError: There are no such models or too few images, or the folder cannot be written.
     """
+    if data not in shipped_generators():
+        raise unknown("demo", data, shipped_generators())
     if num_images < 10:
         raise InputError(f"the demo needs at least 10 images to compare, not {num_images}")
     try:
@@ -42,14 +46,14 @@ def run_demo(out: Path, num_images: int = 1000, device: str = "cpu") -> str:
     except OSError as error:
         raise InputError(f"{out} cannot be used as a folder: {error.strerror}") from error
     base, refined = out / "base.npz", out / "refined.npz"
-    generator = load_generator(DATA).to(device)
+    generator = load_generator(data).to(device)
     sampled = sample_file(generator, range(num_images), base)
-    guide = load_guide(DATA).to(device)
+    guide = load_guide(data).to(device)
     settings = settings_for(guide, None)
     done = refine_file(base, guide, settings, refined)
     scores = {
         judge: {
-            name: evaluate_file(path, judge, device=device)
+            name: evaluate_file(path, f"{data}/{judge}", device=device)
             for name, path in (("base", base), ("refined", refined))
         }
         for judge in (JUDGE, SECOND_JUDGE)
