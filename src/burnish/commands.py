@@ -119,8 +119,8 @@ def sample(
 
     Args:
         model: A shipped generator (fashion_mnist, cifar10); what burnish train wrote: the folder
-            pipeline of a consistency model or its teacher, the model.safetensors of a VAE or GAN; a
-            ConsistencyModelPipeline of diffusers, as a folder or by its name on the hub.
+            pipeline of a consistency model or its teacher, the model.safetensors of a VAE or GAN;
+            a ConsistencyModelPipeline of diffusers, as a folder or by its name on the hub.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
         num_steps: Sampling steps; by default 1, and 18 of a diffusion model.
         solver: Of a diffusion model: heun (two network calls per step, default) or euler (DDIM).
