@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from burnish.cli import main
 from burnish.storage import open_samples
@@ -49,7 +50,9 @@ def test_refining_twice_gives_the_same_bytes_and_no_steps_give_the_input(tmp_pat
     # Images and ledger share suffix and folder here, and must not share the name.
     run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "a.parquet")
     assert len(open_samples(tmp_path / "a.parquet")) == 16
-    assert pq.read_table(tmp_path / "a.ledger.parquet")["id"].to_pylist() == list(range(5, 21))
+    assert pq.read_table(tmp_path / "a.parquet.ledger.parquet")["id"].to_pylist() == list(
+        range(5, 21)
+    )
     for flag in ("--eps", "--num-steps"):
         run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0)
         assert (tmp_path / "same.npz").read_bytes() == base.read_bytes()
@@ -65,9 +68,43 @@ def test_labels_survive_folders_in_which_a_class_is_missing(tmp_path):
     assert labels[0].tolist() == labels[1].tolist()
 
 
+def test_folders_called_by_numbers_are_labels_and_other_names_are_counted(tmp_path):
+    image = Image.new("L", (28, 28))
+    for kind, names in (("numbers", ("3", "07")), ("words", ("dog", "cat"))):
+        for name in names:
+            (tmp_path / kind / name).mkdir(parents=True)
+            image.save(tmp_path / kind / name / f"{name}.png")
+    labels = {kind: open_samples(tmp_path / kind).labels for kind in ("numbers", "words")}
+    assert sorted(labels["numbers"].tolist()) == [3, 7]
+    assert labels["words"].tolist() == [0, 1]
+
+
+def test_outputs_of_one_stem_keep_their_own_ledgers_and_cards(tmp_path):
+    base = tmp_path / "r.npz"
+    run("sample", "fashion_mnist", "--seeds", "5-7", "--out", base)
+    card = (tmp_path / "r.npz.card.json").read_text()
+    for out, steps in (("r.parquet", 1), ("r", 2)):
+        run("refine", base, "--guide", "fashion_mnist", "--num-steps", steps,
+            "--out", tmp_path / out)  # fmt: skip
+    assert (tmp_path / "r.npz.card.json").read_text() == card
+    asked = [
+        json.loads((tmp_path / f"{name}.card.json").read_text())["settings"]["num_steps"]
+        for name in ("r.parquet", "r")
+    ]
+    assert asked == [1, 2]
+
+
 FAULTS = {
     "missing file": (["refine", "nowhere.npz", "--guide", "fashion_mnist"], "nowhere.npz"),
     "misspelt guide": (["refine", "base.npz", "--guide", "fashion_mnits"], "did you mean"),
+    "misspelt norm": (
+        ["refine", "base.npz", "--guide", "fashion_mnist", "--norm", "l1"],
+        "did you mean 'l2'",
+    ),
+    "no labels, dry": (
+        ["refine", "bare.npz", "--guide", "fashion_mnist", "--dry-run"],
+        "--labels pseudo",
+    ),
     "misspelt preset": (
         ["refine", "base.npz", "--guide", "fashion_mnist", "--preset", "bigrock"],
         "did you mean 'bigroc'",

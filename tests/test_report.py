@@ -65,10 +65,10 @@ def demo(folder, result=None, sure_gain=False):
         "stopped": ["real enough" if row % 2 else r"all steps $\made$" for row in rows.tolist()],
     }  # fmt: skip
     columns = {k: v if isinstance(v, list) else v.numpy() for k, v in ledger.items()}
-    pq.write_table(pa.table(columns), folder / "refined.ledger.parquet")
+    pq.write_table(pa.table(columns), folder / "refined.npz.ledger.parquet")
     guide = {"name": "g", "realness": {"quantiles": np.linspace(-3, 4, 101).tolist()}}
     settings = {"eps": 1.25, "stop_quantile": 0.5}
-    write_json(folder / "refined.card.json", {"guide": guide, "settings": settings})
+    write_json(folder / "refined.npz.card.json", {"guide": guide, "settings": settings})
     return folder
 
 
@@ -144,7 +144,7 @@ def test_picked_images(tmp_path):
 
 def test_parts_may_be_missing(tmp_path):
     folder = demo(tmp_path / "demo")
-    (folder / "refined.ledger.parquet").unlink()
+    (folder / "refined.npz.ledger.parquet").unlink()
     assert ids_under(page(tmp_path, folder), "Unpicked") == list(range(100, 112))
     (folder / "refined.npz").unlink()
     html = page(tmp_path, folder)
@@ -252,6 +252,6 @@ def test_faults_of_folders(tmp_path):
     write_samples(folder / "base.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
     with pytest.raises(InputError, match="its ids are not those"):
         page(tmp_path, folder)
-    (folder / "refined.ledger.parquet").write_bytes(b"PAR1 no")
+    (folder / "refined.npz.ledger.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="no readable parquet"):
         page(tmp_path, folder)

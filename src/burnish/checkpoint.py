@@ -71,6 +71,8 @@ def check_target(path: Path, *inputs: Path) -> None:
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"{path} cannot be written: {parent} is a file")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: {parent} is read-only; choose another place")
     if path.resolve() in [Path(given).resolve() for given in inputs]:
         raise InputError(f"{path} would replace its own input; choose another name")
 

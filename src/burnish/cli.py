@@ -1,5 +1,6 @@
 """The command line. Bad input ends with one line on stderr and exit code 2."""
 
+import errno
 import os
 import sys
 from typing import Any
@@ -33,7 +34,10 @@ def main(arguments: list[str] | None = None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return None
     except OSError as error:
-        message, code = f"{error.filename}: {error.strerror}" if error.filename else str(error), 2
+        if error.errno == errno.ENOSPC:
+            error.strerror = "the disk is full; free some space or choose another place"
+        reason = error.strerror or str(error)
+        message, code = f"{error.filename}: {reason}" if error.filename else reason, 2
     except KeyboardInterrupt:
         message, code = "stopped", 130
     # Outside the except clause the traceback is gone, and with it any half-drawn progress bar.

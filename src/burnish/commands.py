@@ -176,11 +176,13 @@ def refine(
     Example: burnish refine samples.npz --guide fashion_mnist --out refined.npz
 
     Args:
-        samples: What to refine: .npz (arr_0, arr_1), .parquet, or a folder of images.
+        samples: What to refine: .npz (arr_0, arr_1), .parquet, or a folder of images, flat or with
+            one sub-folder per class: numbers are labels, other names are numbered as they sort.
         guide: A shipped guide (fashion_mnist, cifar10), a .safetensors file of burnish train
             joint, or any classifier as timm/NAME or torchvision/NAME.
         out: refined.npz, refined.parquet, or a name without suffix for a folder of PNG; beside it
-            a ledger (.ledger.parquet, a row per image) and the settings (.card.json).
+            OUT.ledger.parquet (a row per image, before rounding to uint8) and OUT.card.json (the
+            settings).
         preset: joint (stops at the realness of real images), bigroc (any classifier), golan24-pgd,
             golan24-sgld. Default: joint if the guide is a joint model, else bigroc.
         labels: given (by the file), pseudo (the guide's opinion), balanced (the same against the
@@ -191,7 +193,7 @@ def refine(
         step_size: Length of a step; default 1.5 eps / num_steps. For sgld, factor on the gradient.
         objective: logit, ce, bce, ce_minus_bce, ce_plus_bce or logsumexp.
         update: pgd (normalised steps) or sgld (raw gradient and noise).
-        norm: The ball's norm.
+        norm: Of the ball: l2, linf or none.
         noise_std: Standard deviation of the noise of one sgld step.
         stop_quantile: Stop an image when its realness reaches this quantile of real images.
         seed: Of the sgld noise.
@@ -203,10 +205,10 @@ def refine(
         device: Where to compute.
         dry_run: Print the resolved settings and stop.
     """
-    from burnish.engines.local import refine_file
+    from burnish.engines.local import check_refinable, refine_file
     from burnish.guide.load import load_guide
     from burnish.refine.labels import LABELINGS
-    from burnish.refine.refiner import Refiner, check_fit, settings_for
+    from burnish.refine.refiner import Refiner, settings_for
     from burnish.storage import open_samples
 
     if labels not in LABELINGS:
@@ -219,7 +221,7 @@ def refine(
     if dry_run:
         Refiner(judge, settings, precision, batch_size, compile)  # knows which values there are
         file = open_samples(samples)
-        check_fit(judge, next(iter(file)), file.labels if labels == "given" else None)
+        check_refinable(file, judge, labels)
         print(f"{len(file)} images to {out}")
         print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
         return

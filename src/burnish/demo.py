@@ -28,7 +28,7 @@ def run_demo(
     chosen on other seeds, by a judge that does not ship, against other real images.
 
     Args:
-        out: Folder for ``base.npz``, ``refined.npz``, ``refined.ledger.parquet``,
+        out: Folder for ``base.npz``, ``refined.npz``, ``refined.npz.ledger.parquet``,
             ``result.json`` and ``report.html``; files of an earlier demo are replaced.
         num_images: From seed 0 on; at least 10.
         device: Where to compute.

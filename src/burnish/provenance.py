@@ -26,8 +26,11 @@ def provenance() -> dict[str, str | None]:
 
 
 def sidecar_of(path: Path) -> Path:
-    """Return the JSON file beside a file of samples that says how they were made."""
-    return path.with_name(f"{path.stem}.card.json")
+    """Return the JSON file beside a file of samples that says how they were made.
+
+    Its name has all of the other's, so that ``r.npz`` and ``r.parquet`` each keep their own.
+    """
+    return path.with_name(f"{path.name}.card.json")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

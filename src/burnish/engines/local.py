@@ -26,12 +26,12 @@ from burnish.storage import SampleFile, open_samples, write_samples
 
 Batch = TypeVar("Batch", bound=Sized)
 
-__all__ = ["ledger_of", "refine_file", "sample_file"]
+__all__ = ["check_refinable", "ledger_of", "refine_file", "sample_file"]
 
 
 def ledger_of(path: Path) -> Path:
     """Return the parquet file beside refined samples that says what was done to each image."""
-    return path.with_name(f"{path.stem}.ledger.parquet")
+    return path.with_name(f"{path.name}.ledger.parquet")
 
 
 def sample_file(
@@ -74,6 +74,17 @@ def sample_file(
     return facts
 
 
+def check_refinable(file: SampleFile, guide: Guide, labeling: str) -> None:
+    """Refuse samples that a guide cannot refine, before any work is done.
+
+    Raises:
+        InputError: They have no labels where they are to be given, or do not fit the guide.
+    """
+    if labeling == "given" and file.labels is None:
+        raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
+    check_fit(guide, next(iter(file)), file.labels if labeling == "given" else None)
+
+
 def refine_file(
     source: Path,
     guide: Guide,
@@ -114,8 +125,7 @@ def refine_file(
     ledger_path = ledger_of(out)
     for path in (ledger_path, sidecar_of(out)):
         check_target(path, source, sidecar_of(source), ledger_of(source))
-    # What does not fit shows before any work is done.
-    check_fit(refiner.guide, next(iter(file)), file.labels if labeling == "given" else None)
+    check_refinable(file, refiner.guide, labeling)
     if batch_size is None:
         file.batch_size = batch_size_for(refiner.guide.network, file.image_shape)
     labels = _labels(file, refiner.guide, labeling)

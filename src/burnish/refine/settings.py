@@ -86,6 +86,8 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
         settings = dataclasses.replace(settings, **card)
     given = {name: value for name, value in overrides.items() if value is not None}
     settings = dataclasses.replace(settings, **given)
+    if settings.norm not in ("l2", "linf", "none"):
+        raise unknown("norm", settings.norm, ["l2", "linf", "none"])
     if settings.norm == "none":
         if "eps" in given:
             raise InputError("eps means nothing without a ball; leave it out or give --norm l2")
@@ -115,8 +117,6 @@ def _check(settings: RefineSettings, guide: Guide) -> None:
             raise InputError(f"{name} must be a finite number of at least 0, not {value}")
     if settings.update not in ("pgd", "sgld"):
         raise unknown("update", settings.update, ["pgd", "sgld"])
-    if settings.norm not in ("l2", "linf", "none"):
-        raise unknown("norm", settings.norm, ["l2", "linf", "none"])
     if settings.stop_quantile is not None:
         if not 0 <= settings.stop_quantile <= 1:
             raise InputError(f"stop_quantile must lie in [0, 1], not {settings.stop_quantile}")

@@ -65,8 +65,8 @@ def read_source(path: Path) -> Source:
         _read_result(result) if result.is_file() else {},
         base,
         refined,
-        _read_ledger(path / "refined.ledger.parquet", base),
-        _read_optional(path / "refined.card.json"),
+        _read_ledger(path / "refined.npz.ledger.parquet", base),
+        _read_optional(path / "refined.npz.card.json"),
         _read_log(log) if log.is_file() else [],
         _read_optional(path / "config.json"),
     )

@@ -1,6 +1,7 @@
 """Samples as a folder of images: flat, or one sub-folder per class.
 
-Labels follow torchvision's ``ImageFolder``: the place of the class folder's name in sorted order.
+Where all class folders are called by numbers, these are the labels; other names get, as in
+torchvision's ``ImageFolder``, their place in sorted order.
 The order of the images is that of their file names first and of the folders' names second, so that
 files with running numbers come back in the order in which they were written, whatever their class.
 """
@@ -46,8 +47,8 @@ class FolderSamples(SampleFile):
             if shape[1:] != shapes[0][1:]:
                 raise different_size(str(file), shape, shapes[0])
         label_of = {name: label for label, name in enumerate(self.classes)}
-        if all(re.fullmatch(r"\d{5}", name) for name in self.classes):
-            # Our own form says the label itself, even where a class has lost its folder.
+        if all(re.fullmatch(r"\d{1,9}", name) for name in self.classes):
+            # A class may have no images, or have lost its folder.
             label_of = {name: int(name) for name in self.classes}
         labels = [label_of[file.parent.name] for file in files] if self.classes else None
         self._files = files
@@ -79,7 +80,7 @@ def write(
 
     Without ``names``, files are called after their ids where these ascend, so that the order of
     names is the order of writing, and after their places otherwise. Classes without images get
-    an empty folder, for a label is the place of its folder.
+    an empty folder, for others take a label for the place of its folder.
 
     Args:
         target: The folder to make.

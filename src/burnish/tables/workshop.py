@@ -149,7 +149,10 @@ class Workshop:
     def score(self, row: Row, seeds: str, judge: Judge) -> dict[str, Any]:
         """Return the metrics of a row's images, and what making them took of its base."""
         key = self.key(row, seeds)
-        path, card = (self.folder / f"{key}.{end}.json" for end in (judge.key, "card"))
+        path, card = (
+            self.folder / f"{key}.{judge.key}.json",
+            sidecar_of(self.folder / f"{key}.npz"),
+        )
         if not (path.exists() and card.exists()):
             images = self.images(row, seeds)
             score = evaluate_file(images, judge.reference, judge.extractor, device=self.device)
