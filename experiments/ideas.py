@@ -15,19 +15,14 @@ import tyro
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 from tqdm import tqdm
+from tune import ground
 
-from burnish.experiment import load_experiment
-from burnish.generators.consistency import ConsistencyModel
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide, own
-from burnish.metrics import evaluate, make_reference
-from burnish.metrics.judges import load_extractor
 from burnish.provenance import provenance, write_json
-from burnish.recipes import load_real
 from burnish.refine.ascent import L2Ball
 from burnish.samples import Samples
 
-FIRST_SEED = 500_000
 # (images, step) -> gradient [B, C, H, W]
 Gradient = Callable[[Tensor, int], Tensor]
 # (gradient, what is remembered) -> direction; it may remember more
@@ -177,26 +172,18 @@ def main(
         looks: Per image.
         judge: Which of the run's judges scores.
     """
-    experiment = load_experiment(Path(__file__).parent / f"{run.name}.yaml")
-    _, validation = load_real(experiment, data)
-    extractor = load_extractor(str(run / f"judge-{judge}" / "model.safetensors"))
-    reference = make_reference(
-        [validation.samples()], extractor, source=validation.source, num_images=len(validation)
-    )
-    generator = ConsistencyModel.load(run / "consistency" / "pipeline")
-    base = list(generator.batches(range(FIRST_SEED, FIRST_SEED + num_images)))
+    base, score, seeds = ground(run, data, judge, num_images)
     paths = [run / "joint" / "model.safetensors", *others]
     guides = {path.parents[1].name: load_guide(str(path)).frozen("bfloat16") for path in paths}
     for guide in guides.values():
         guide.network.fit(base[0].images)  # pyright: ignore[reportCallIssue]
-    rows = [{"idea": "no refinement", "eps": 0.0, **evaluate(base, extractor, reference)}]
+    rows = [{"idea": "no refinement", "eps": 0.0, **score(base)}]
     for radius in eps:
         bar = tqdm(ideas(guides, radius, looks).items(), f"eps {radius}")
         for name, refine in bar:
             refined = [Samples(refine(b.images, b.labels), b.labels, b.ids) for b in base]
-            rows.append({"idea": name, "eps": radius, **evaluate(refined, extractor, reference)})
+            rows.append({"idea": name, "eps": radius, **score(refined)})
             bar.write(f"{radius:5} {name:40} {rows[-1]['fid']:.4f} {rows[-1]['recall']:.3f}")
-    seeds = f"{FIRST_SEED}-{FIRST_SEED + num_images - 1}"
     write_json(out, {"seeds": seeds, "looks": looks, "rows": rows, **provenance()})
 
 

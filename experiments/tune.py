@@ -8,7 +8,9 @@ whose recall is at most 0.02 below the base's wins.
 """
 
 import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -21,8 +23,25 @@ from burnish.metrics.judges import load_extractor
 from burnish.provenance import provenance, write_json
 from burnish.recipes import load_real
 from burnish.refine.refiner import Refiner, settings_for
+from burnish.samples import Samples
 
 FIRST_SEED = 500_000
+
+
+def ground(
+    run: Path, data: str, judge: str, num_images: int
+) -> tuple[list[Samples], Callable[[Iterable[Samples]], dict[str, Any]], str]:
+    """Return what settings are chosen on: images, their metrics as a function, and the seeds."""
+    experiment = load_experiment(Path(__file__).parent / f"{run.name}.yaml")
+    _, validation = load_real(experiment, data)
+    extractor = load_extractor(str(run / f"judge-{judge}" / "model.safetensors"))
+    reference = make_reference(
+        [validation.samples()], extractor, source=validation.source, num_images=len(validation)
+    )
+    generator = ConsistencyModel.load(run / "consistency" / "pipeline")
+    base = list(generator.batches(range(FIRST_SEED, FIRST_SEED + num_images)))
+    seeds = f"{FIRST_SEED}-{FIRST_SEED + num_images - 1}"
+    return base, lambda samples: evaluate(samples, extractor, reference), seeds
 
 
 def main(
@@ -37,18 +56,10 @@ def main(
     judge: str = "tuner",
 ) -> None:
     """Sweep eps, steps, stopping and objective; a stop_quantile of 1 is as good as none."""
-    experiment = load_experiment(Path(__file__).parent / f"{run.name}.yaml")
-    _, validation = load_real(experiment, data)
-    extractor = load_extractor(str(run / f"judge-{judge}" / "model.safetensors"))
-    reference = make_reference(
-        [validation.samples()], extractor, source=validation.source, num_images=len(validation)
-    )
-    generator = ConsistencyModel.load(run / "consistency" / "pipeline")
-    seeds = range(FIRST_SEED, FIRST_SEED + num_images)
-    base = list(generator.batches(seeds))
+    base, score, seeds = ground(run, data, judge, num_images)
     labels = torch.cat([part.labels for part in base if part.labels is not None])
     guide = load_guide(str(run / "joint" / "model.safetensors"))
-    rows = [{"refine": None, **evaluate(base, extractor, reference)}]
+    rows = [{"refine": None, **score(base)}]
     floor = rows[0]["recall"] - 0.02
     for radius, steps, quantile, name in itertools.product(
         eps, num_steps, stop_quantile, objective
@@ -58,7 +69,7 @@ def main(
             objective=name,
         )  # fmt: skip
         refined = [done.samples for done in Refiner(guide, settings)(base, labels)]
-        row = evaluate(refined, extractor, reference)
+        row = score(refined)
         chosen = {"eps": radius, "num_steps": steps, "stop_quantile": quantile, "objective": name}
         rows.append({"refine": chosen, **row})
         print(chosen, {k: round(row[k], 4) for k in ("fid", "kid", "precision", "recall")})
@@ -66,10 +77,9 @@ def main(
     best = min(allowed, key=lambda row: row["fid"])
     print("base", {k: round(rows[0][k], 4) for k in ("fid", "kid", "precision", "recall")})
     print("best", best["refine"], round(best["fid"], 4))
-    seeds_text = f"{seeds[0]}-{seeds[-1]}"
     write_json(
         out,
-        {"seeds": seeds_text, "chosen": best["refine"], "rows": rows, **provenance()},
+        {"seeds": seeds, "chosen": best["refine"], "rows": rows, **provenance()},
     )
 
 

@@ -31,21 +31,6 @@ def diffusion(num_steps=2, solver="heun"):
     return DiffusionModel(unet(), Scalings(sigma_max=60.0), num_steps, solver)
 
 
-def test_an_image_is_a_function_of_its_seed():
-    model, seeds = diffusion(), [11, 4, 7, 2, 9]
-    samples = model.sample(seeds)
-    cut = list(model.batches(seeds[::-1], batch_size=2))
-    images = torch.cat([part.images for part in cut]).flip(0)
-    torch.testing.assert_close(images, samples.images, rtol=0, atol=1e-5)
-    assert samples.labels is not None and samples.ids.tolist() == seeds
-    assert torch.equal(model.sample(seeds, samples.labels).images, samples.images)
-    other = model.sample(seeds, (samples.labels + 1) % 4)
-    for found in (other.images - samples.images, samples.images - samples.images.roll(1, 0)):
-        assert (found.flatten(1).abs().amax(1) > 1e-3).all()
-    with pytest.raises(InputError, match="labels must be"):
-        model.sample([1], torch.tensor([4]))
-
-
 def test_files_of_diffusion_models(tmp_path):
     model = diffusion()
     for _ in range(2):  # the second time replaces the first

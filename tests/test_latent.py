@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_diffusion import diffusion
 from torch import nn
 
 from burnish import recipes
@@ -52,8 +53,9 @@ def real(count=24):
 # Sampling.
 
 
-def test_an_image_is_a_function_of_its_seed():
-    model, seeds = latent(), [11, 4, 7, 2, 9]
+@pytest.mark.parametrize("make", [latent, diffusion])
+def test_an_image_is_a_function_of_its_seed(make):
+    model, seeds = make(), [11, 4, 7, 2, 9]
     samples = model.sample(seeds)
     cut = list(model.batches(seeds[::-1], batch_size=2))
     images = torch.cat([part.images for part in cut]).flip(0)
