@@ -24,6 +24,7 @@ LEVELS = [
     ["samples", "networks", "views"],
     ["refine.ascent", "checkpoint", "storage", "metrics.formulas", "metrics.moments"],
     ["generators", "guide", "training", "storage.datasets", "refine.labels", "provenance"],
+    ["metrics.inception"],
     ["metrics.features", "metrics.reference"],
     ["refine", "metrics"],
     ["report", "engines"],

@@ -11,7 +11,7 @@ from torch_fidelity.metric_kid import kernel_mmd
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from burnish.errors import InputError
-from burnish.metrics import formulas
+from burnish.metrics import formulas, inception
 from burnish.metrics.evaluate import evaluate
 from burnish.metrics.features import (
     FidelityExtractor,
@@ -26,7 +26,7 @@ from burnish.metrics.formulas import (
     precision_recall,
 )
 from burnish.metrics.moments import Moments, MomentSum
-from burnish.metrics.reference import Reference, make_reference
+from burnish.metrics.reference import make_reference
 from burnish.samples import Samples
 
 
@@ -303,80 +303,63 @@ def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    monkeypatch.setattr(inception, "packaged_weights", lambda: None)
     with pytest.raises(InputError) as caught:
         FidelityExtractor("inception-v3-compat")
     message = str(caught.value)
     assert str(tmp_path) in message and "--feature-extractor judge" in message
     assert "\n" not in message and "no route to host" in message
-    with pytest.raises(InputError, match=r"did you mean 'inception-v3-compat'"):
+    with pytest.raises(InputError, match=r"did you mean 'inception-v3-compat"):
         FidelityExtractor("inception-v3")
     assert "judge" in known_extractors()
 
 
-def test_inception_features_of_grey_images(monkeypatch):
-    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+def test_other_weights_than_the_known_ones_are_not_opened(monkeypatch, tmp_path):
+    program = tmp_path / "default_1.pt"
+    torch.jit.script(torch.nn.Identity()).save(program)
+    monkeypatch.setattr(inception, "packaged_weights", lambda: program)
+    with pytest.raises(InputError, match="other weights"):
+        FidelityExtractor("inception-v3-compat")
 
-    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+
+def test_inception_is_the_packaged_program():
+    """Their TorchScript computes the same features by itself, of images we resize and scale."""
+    from torch_fidelity.interpolate_compat_tensorflow import (
+        interpolate_bilinear_2d_like_tensorflow1x as resize,
+    )
+
     torch.manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     extractor = FidelityExtractor("inception-v3-compat")
-    assert extractor.dim == 2048 and len(extractor.sha256) == 64
-    grey = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8)
-    found, colour = extractor(grey), extractor(grey.repeat(1, 3, 1, 1))
+    assert extractor.dim == 2048
+    found = extractor(images)
+    assert found.probabilities is None  # the package's file lacks the layer of the score
+    path = inception.packaged_weights()
+    assert path is not None
+    theirs = torch.jit.load(path)
+    with torch.inference_mode():
+        scaled = (resize(images.float(), size=(299, 299), align_corners=False) - 128) / 128
+        wanted = theirs(scaled).flatten(1)
+    torch.testing.assert_close(found.features, wanted, atol=1e-4, rtol=0)
+    # Grey images are the same thrice.
+    grey = extractor(images[:, :1]).features
+    torch.testing.assert_close(grey, extractor(images[:, :1].repeat(1, 3, 1, 1)).features)
+    if not inception.multiplies_float16(torch.device("cpu")):
+        with pytest.raises(InputError, match="float16"):
+            FidelityExtractor("inception-v3-compat:float16")
+        return
+    half = FidelityExtractor("inception-v3-compat:float16")
+    assert (half.sha256, half.name) == (extractor.sha256, "inception-v3-compat:float16")
+    off = (half(images).features - wanted).norm() / wanted.norm()
+    assert 0 < off < 0.02
+
+
+def test_inception_from_a_file_of_tensors(monkeypatch):
+    """What torch-fidelity fetches has the last layer, so the Inception Score can be had."""
+    state = inception.blank_inception(["2048"]).state_dict()
+    monkeypatch.setattr(inception, "packaged_weights", lambda: None)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, weights_only: state)
+    extractor = FidelityExtractor("inception-v3-compat")
+    found = extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert found.probabilities is not None and found.probabilities.shape == (1, 1008)
     assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
-    torch.testing.assert_close(found.features, colour.features)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_reference_round_trip(tmp_path, dtype):
-    path = tmp_path / "reference.npz"
-    saved = reference_of()
-    saved.save(path, features_dtype=dtype)
-    loaded = Reference.load(path, extractor=judge())
-    assert [file.name for file in tmp_path.iterdir()] == ["reference.npz"]
-    np.testing.assert_array_equal(loaded.moments.sigma, saved.moments.sigma)
-    np.testing.assert_array_equal(loaded.moments.mu, saved.moments.mu)
-    assert loaded.moments.mu.dtype == loaded.moments.sigma.dtype == np.float64
-    assert loaded.features is not None and loaded.features.dtype == np.float32
-    assert saved.features is not None
-    tolerance = 0 if dtype == "float32" else 1e-3
-    np.testing.assert_allclose(loaded.features, saved.features, rtol=tolerance, atol=tolerance)
-    for name in ("num_images", "feature_extractor", "extractor_sha256", "source"):
-        assert getattr(loaded, name) == getattr(saved, name)
-    with pytest.raises(InputError, match="made with 'tiny'"):
-        Reference.load(path, extractor=judge(1))
-
-
-def test_reference_files_of_other_tools(tmp_path):
-    path = tmp_path / "other.npz"
-    ours = reference_of()
-    np.savez(path, mu=ours.moments.mu, sigma=ours.moments.sigma, mu_s=np.zeros(3))
-    result = evaluate(batches(100, 50), judge(), Reference.load(path))
-    assert result["fid"] == evaluate(batches(100, 50), judge(), ours)["fid"]
-    missing = ("kid", "precision", "recall", "density", "coverage", "num_reference_images")
-    assert all(result[key] is None for key in (*missing, "num_reference_features"))
-    assert result["inception_score"] > 1
-    assert sum("the reference" in note for note in result["warnings"]) == 2
-    np.savez(tmp_path / "images.npz", arr_0=np.zeros(3))
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    (tmp_path / "text.npz").write_text("not a zip")
-    for name in ("images.npz", "array.npy", "text.npz"):
-        with pytest.raises(InputError, match="mu and sigma"):
-            Reference.load(tmp_path / name)
-    with pytest.raises(InputError, match="no such"):
-        Reference.load(tmp_path / "nothing.npz")
-
-
-def test_reference_features_are_spread_over_sorted_and_periodic_files():
-    # 600 images, sorted by class in the first case and counting 0 to 9 in the second.
-    for labels in (np.arange(600) // 60, np.arange(600) % 10):
-        images = torch.from_numpy(labels / 10).float().reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
-        parts = [
-            Samples(images[i : i + 64], None, torch.arange(600)[i : i + 64])
-            for i in range(0, 600, 64)
-        ]
-        made = make_reference(parts, judge(), source="s", num_images=600, max_features=60)
-        assert made.features is not None and len(made.features) == 60
-        assert len(np.unique(made.features.round(3), axis=0)) == 10
-        assert made.num_images == made.moments.count == 600
