@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from burnish.experiment import load_experiment
-from burnish.generators.consistency import ConsistencyModel
+from burnish.generators import load_generator
 from burnish.guide.load import load_guide
 from burnish.metrics import evaluate, make_reference
 from burnish.metrics.judges import load_extractor
@@ -29,7 +29,7 @@ FIRST_SEED = 500_000
 
 
 def ground(
-    run: Path, data: str, judge: str, num_images: int
+    run: Path, data: str, judge: str, num_images: int, generator: str = ""
 ) -> tuple[list[Samples], Callable[[Iterable[Samples]], dict[str, Any]], str]:
     """Return what settings are chosen on: images, their metrics as a function, and the seeds."""
     experiment = load_experiment(Path(__file__).parent / f"{run.name}.yaml")
@@ -38,8 +38,8 @@ def ground(
     reference = make_reference(
         [validation.samples()], extractor, source=validation.source, num_images=len(validation)
     )
-    generator = ConsistencyModel.load(run / "consistency" / "pipeline")
-    base = list(generator.batches(range(FIRST_SEED, FIRST_SEED + num_images)))
+    makes = load_generator(generator or str(run / "consistency" / "pipeline"))
+    base = list(makes.batches(range(FIRST_SEED, FIRST_SEED + num_images)))
     seeds = f"{FIRST_SEED}-{FIRST_SEED + num_images - 1}"
     return base, lambda samples: evaluate(samples, extractor, reference), seeds
 
@@ -54,21 +54,26 @@ def main(
     stop_quantile: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
     objective: tuple[str, ...] = ("logit",),
     judge: str = "tuner",
+    generator: str = "",
+    guide: str = "",
 ) -> None:
-    """Sweep eps, steps, stopping and objective; a stop_quantile of 1 is as good as none."""
-    base, score, seeds = ground(run, data, judge, num_images)
+    """Sweep eps, steps, stopping and objective; a stop_quantile of 1 is as good as none.
+
+    The run's consistency model and joint guide are taken where no others are given.
+    """
+    base, score, seeds = ground(run, data, judge, num_images, generator)
     labels = torch.cat([part.labels for part in base if part.labels is not None])
-    guide = load_guide(str(run / "joint" / "model.safetensors"))
+    climbed = load_guide(guide or str(run / "joint" / "model.safetensors"))
     rows = [{"refine": None, **score(base)}]
     floor = rows[0]["recall"] - 0.02
     for radius, steps, quantile, name in itertools.product(
         eps, num_steps, stop_quantile, objective
     ):
         settings = settings_for(
-            guide, "golan24-pgd", eps=radius, num_steps=steps, stop_quantile=quantile,
+            climbed, "golan24-pgd", eps=radius, num_steps=steps, stop_quantile=quantile,
             objective=name,
         )  # fmt: skip
-        refined = [done.samples for done in Refiner(guide, settings)(base, labels)]
+        refined = [done.samples for done in Refiner(climbed, settings)(base, labels)]
         row = score(refined)
         chosen = {"eps": radius, "num_steps": steps, "stop_quantile": quantile, "objective": name}
         rows.append({"refine": chosen, **row})

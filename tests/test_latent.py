@@ -1,5 +1,6 @@
 """VAEs and GANs: losses as derived, images that are their seeds', files, killed trainings."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -24,10 +25,14 @@ from burnish.generators.variational import EvidenceLoss
 from burnish.guide.load import load_guide
 from burnish.networks import Discriminator, build
 from burnish.recipes.joint import _fakes_of
+from burnish.seeds import Streams
 from burnish.storage.datasets import Dataset
 
 NETWORK = {"name": "decoder", "in_channels": 1, "num_classes": 4, "image_size": 8,
            "latent_size": 5, "widths": [8, 6, 4]}  # fmt: skip
+NETWORK_OF_GAUSSIAN: dict[str, Any] = {
+    "name": "gaussian", "in_channels": 1, "num_classes": 4, "image_size": 8
+}  # fmt: skip
 STEPS = TrainingConfig(num_steps=6, batch_size=8, warmup_steps=1, save_every=2, log_every=1)
 
 
@@ -213,6 +218,35 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path, monkeypatch, famil
     assert model.card["kind"] == family and model.image_shape == (1, 8, 8)
     log = [json.loads(line) for line in (path.parent / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_gaussian_has_the_moments_of_its_classes(tmp_path):
+    data = real(400)
+    config = GeneratorConfig("gaussian", latent_size=64)
+    path = recipes.train_generator(Experiment("it", generator=config), data, tmp_path, "cpu")
+    model = load_generator(str(path))
+    assert model.card["kind"] == "gaussian" and model.nfe == 1
+    network: Any = model.network
+    values = data.images_uint8.flatten(1).double() / 255
+    means = torch.stack([values[data.labels == label].mean(0) for label in range(4)])
+    torch.testing.assert_close(network.means.double(), means, rtol=0, atol=1e-6)
+    covariance = (values - means[data.labels]).T.cov(correction=0)
+    basis = network.basis.double()  # as many directions as values: nothing is lost
+    torch.testing.assert_close(basis.T @ basis, covariance, rtol=0, atol=1e-6)
+    samples = model.sample([3, 4], torch.tensor([1, 2]))
+    latents = Streams([3, 4], "noise").normal((64,))
+    expected = (means[[1, 2]] + latents.double() @ basis).clamp(0, 1).view(2, 1, 8, 8)
+    torch.testing.assert_close(samples.images.double(), expected, rtol=0, atol=1e-5)
+    assert (samples.images == 0).any()  # clamped
+    # Of fewer directions, those of most variance.
+    few = build({**NETWORK_OF_GAUSSIAN, "latent_size": 3}).fit(data.images_uint8, data.labels)
+    torch.testing.assert_close(few.basis, network.basis[-3:])
+    gap = dataclasses.replace(real(3), labels=torch.tensor([0, 1, 3]))
+    faults = ((65, data, "latent_size must be 1 .. 64"), (3, gap, "no image of class 2"))
+    for latent_size, images, reason in faults:
+        config = GeneratorConfig("gaussian", latent_size=latent_size)
+        with pytest.raises(InputError, match=reason):
+            recipes.train_generator(Experiment("it", generator=config), images, tmp_path, "cpu")
 
 
 def test_faults_of_generator_recipes(tmp_path):

@@ -185,10 +185,10 @@ class ConsistencyConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A class-conditional VAE or GAN: one decoder, from latents to images."""
+    """A class-conditional VAE, GAN or Gaussian: from latents to images in one step."""
 
-    family: Literal["vae", "gan"] = "gan"
-    """Variational autoencoder, or generative adversarial network."""
+    family: Literal["vae", "gan", "gaussian"] = "gan"
+    """Variational autoencoder, generative adversarial network, or the moments of each class."""
     latent_size: int = 128
     """Numbers per latent."""
     widths: tuple[int, ...] = (128, 64, 32)

@@ -17,7 +17,7 @@ from burnish.samples import Samples, to_uint8
 from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
 
-__all__ = ["evaluate_file", "load_reference", "reference_path"]
+__all__ = ["evaluate_file", "load_reference", "reference_path", "shown"]
 
 DEFAULT_EXTRACTOR = "inception-v3-compat"
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
@@ -52,6 +52,8 @@ def evaluate_file(
         raise InputError(f"num_neighbors must be at least 1, not {num_neighbors}")
     real_path = reference_path(reference)
     if reference not in shipped_references() and not real_path.exists():
+        if real_path.suffix:
+            raise InputError(f"no such reference: there is no {real_path}")
         if not ROWS.fullmatch(reference):
             raise unknown("reference", reference, [*shipped_references(), "PATH"])
     if save_reference:
@@ -105,10 +107,11 @@ def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250
         )
         return make_reference(parts, extractor, source=name, num_images=len(data))
     file = open_samples(name, batch_size)
-    return make_reference(_shown(file), extractor, source=name, num_images=len(file))
+    return make_reference(shown(file), extractor, source=name, num_images=len(file))
 
 
-def _shown(file: SampleFile) -> Iterator[Samples]:
+def shown(file: SampleFile) -> Iterator[Samples]:
+    """Yield the batches of a file of real images, with a progress bar."""
     with tqdm(total=len(file), desc="reference", unit="image") as bar:
         for batch in file:
             yield batch

@@ -1,4 +1,4 @@
-"""VAEs and GANs at sampling time: one decoder, one network call, one .safetensors file."""
+"""VAEs, GANs and Gaussians at sampling time: one decoder, one call, one .safetensors file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.generator import Generator
-from burnish.networks import Decoder
+from burnish.networks import Decoder, Gaussian
 from burnish.seeds import Streams
 
 __all__ = ["LatentModel"]
@@ -27,9 +27,11 @@ class LatentModel(Generator):
         InputError: More than one step is asked for.
     """
 
-    def __init__(self, decoder: Decoder, card: Mapping[str, Any], num_steps: int = 1) -> None:
+    def __init__(
+        self, decoder: Decoder | Gaussian, card: Mapping[str, Any], num_steps: int = 1
+    ) -> None:
         if num_steps != 1:
-            kind = str(card.get("kind", "decoder")).upper()
+            kind = {"vae": "VAE", "gan": "GAN"}.get(kind := card.get("kind", "decoder"), kind)
             raise InputError(f"a {kind} makes its images in 1 step, not {num_steps}")
         super().__init__(decoder, 1, card)
         self.decoder = decoder
@@ -66,6 +68,6 @@ class LatentModel(Generator):
             InputError: Nothing loadable is there, or it is no generator.
         """
         network, card = load_model(Path(path))
-        if not isinstance(network, Decoder):
+        if not isinstance(network, Decoder | Gaussian):
             raise InputError(f"{path} is a {card.get('kind', 'model')}, not a generator")
         return cls(network, card, num_steps)

@@ -10,14 +10,15 @@ from burnish.errors import InputError, unknown
 from burnish.networks.decoder import Decoder
 from burnish.networks.encoder import Discriminator, Encoder
 from burnish.networks.frozen import Frozen
+from burnish.networks.gaussian import Gaussian
 from burnish.networks.judge import Judge
 from burnish.networks.library import LibraryClassifier
 from burnish.networks.normalize import Normalize
 from burnish.networks.resnet import ResNet, WideResNet
 
 __all__ = [
-    "NETWORKS", "Decoder", "Discriminator", "Encoder", "Frozen", "Judge", "LibraryClassifier",
-    "Normalize", "ResNet", "WideResNet", "build",
+    "NETWORKS", "Decoder", "Discriminator", "Encoder", "Frozen", "Gaussian", "Judge",
+    "LibraryClassifier", "Normalize", "ResNet", "WideResNet", "build",
 ]  # fmt: skip
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -26,6 +27,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "judge": Judge,
     "library": LibraryClassifier,
     "decoder": Decoder,
+    "gaussian": Gaussian,
 }
 
 

@@ -1,4 +1,4 @@
-"""The recipe of a VAE or a GAN."""
+"""The recipe of a VAE, a GAN or a Gaussian."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.generators.adversarial import AdversarialLoss, Adversaries, settle
 from burnish.generators.latent import LatentModel
 from burnish.generators.variational import Autoencoder, EvidenceLoss
-from burnish.networks import Decoder, Discriminator, Encoder, build
+from burnish.networks import Decoder, Discriminator, Encoder, Gaussian, build
 from burnish.recipes.parts import batches_of, plain
 from burnish.storage.datasets import Dataset
 from burnish.training import Loss, train
@@ -21,7 +21,7 @@ __all__ = ["train_generator"]
 
 
 def train_generator(experiment: Experiment, data: Dataset, out: Path, device: str) -> Path:
-    """Train the experiment's VAE or GAN; what is kept is the averaged decoder.
+    """Train the experiment's VAE or GAN, keeping the averaged decoder; or fit its Gaussian.
 
     Returns:
         The path of its file.
@@ -35,25 +35,20 @@ def train_generator(experiment: Experiment, data: Dataset, out: Path, device: st
     _, channels, height, width = data.images_uint8.shape
     if height != width:
         raise InputError(f"generator: the images must be square, not {height} x {width}")
-    arguments = {
-        "name": "decoder",
+    arguments: dict[str, Any] = {
+        "name": "gaussian" if config.family == "gaussian" else "decoder",
         "in_channels": channels,
         "num_classes": data.num_classes,
         "image_size": height,
         "latent_size": config.latent_size,
-        "widths": list(config.widths),
     }
-    torch.manual_seed(config.training.seed)
-    model, loss = _parts(config, arguments)
-    settings = plain(config) | {"data": data.source}
     run = out / "generator"
-    batches = batches_of(data, config.training)
-    best = train(model, loss, batches, config.training, run, device=device, settings=settings)
-    if isinstance(best, Adversaries):
-        decoder = best.generator
-        settle(decoder, config.training.seed)
+    if config.family == "gaussian":
+        decoder = _fitted(data, arguments)
+        run.mkdir(parents=True, exist_ok=True)
     else:
-        decoder = cast(Autoencoder, best).decoder
+        arguments["widths"] = list(config.widths)
+        decoder = _trained(config, data, arguments, run, device)
     card = {
         "kind": config.family,
         "name": f"{experiment.name}-generator-{config.family}",
@@ -66,6 +61,27 @@ def train_generator(experiment: Experiment, data: Dataset, out: Path, device: st
     path = run / "model.safetensors"
     LatentModel(decoder, card).save(path)
     return path
+
+
+def _fitted(data: Dataset, arguments: dict[str, Any]) -> Gaussian:
+    try:
+        return cast(Gaussian, build(arguments)).fit(data.images_uint8, data.labels)
+    except (InputError, ValueError) as error:
+        raise InputError(f"generator: {error}") from error
+
+
+def _trained(
+    config: GeneratorConfig, data: Dataset, arguments: dict[str, Any], run: Path, device: str
+) -> Decoder:
+    torch.manual_seed(config.training.seed)
+    model, loss = _parts(config, arguments)
+    settings = plain(config) | {"data": data.source}
+    batches = batches_of(data, config.training)
+    best = train(model, loss, batches, config.training, run, device=device, settings=settings)
+    if isinstance(best, Adversaries):
+        settle(best.generator, config.training.seed)
+        return best.generator
+    return cast(Autoencoder, best).decoder
 
 
 def _parts(config: GeneratorConfig, arguments: dict[str, Any]) -> tuple[nn.Module, Loss]:

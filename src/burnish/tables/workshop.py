@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from burnish.checkpoint import SHIPPED, file_sha256
 from burnish.engines.local import refine_file, sample_file
-from burnish.engines.scoring import evaluate_file
+from burnish.engines.scoring import evaluate_file, shown
 from burnish.errors import InputError, unknown
 from burnish.generators import load_generator
 from burnish.guide.load import load_guide
@@ -89,7 +89,7 @@ class Workshop:
             if not path.exists():
                 file = open_samples(real)
                 words = words or real.name
-                make_reference(file, extractor, source=words, num_images=len(file)).save(path)
+                make_reference(shown(file), extractor, source=words, num_images=len(file)).save(path)
         return Judge(name, str(path), _digest(extractor.sha256 + file_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:

@@ -1,0 +1,72 @@
+"""The Gaussian of each class: what is left of a data set when all but two moments are forgotten.
+
+Santurkar et al. 2019 (section 3.1) draw from it the starting points of images that a robust
+classifier alone then makes.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Gaussian"]
+
+
+class Gaussian(nn.Module):
+    """Map latents and labels to images: x = mean of the class + latents @ basis.
+
+    Classes have means of their own and share the covariance of what is left, of which the
+    ``latent_size`` directions of most variance are kept: basis[j] = sqrt(lambda_j) v_j.
+
+    Args:
+        in_channels: Channels of the images, 1 for grey, 3 for RGB.
+        num_classes: Number of classes, K.
+        image_size: Height and width.
+        latent_size: Directions kept, L; at most the number of values of an image.
+
+    Returns:
+        ``forward(latents [B, L], labels [B]) -> images [B, C, H, W]`` clamped to [0, 1].
+    """
+
+    means: Tensor
+    basis: Tensor
+
+    def __init__(
+        self, in_channels: int, num_classes: int, image_size: int, latent_size: int = 128
+    ) -> None:
+        super().__init__()
+        self.image_shape = (in_channels, image_size, image_size)
+        self.num_classes, self.latent_size = num_classes, latent_size
+        num_values = in_channels * image_size**2
+        if not 1 <= latent_size <= num_values:
+            raise ValueError(f"latent_size must be 1 .. {num_values}, not {latent_size}")
+        self.means = nn.Parameter(torch.zeros(num_classes, num_values), requires_grad=False)
+        self.basis = nn.Parameter(torch.zeros(latent_size, num_values), requires_grad=False)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return images ``[B, C, H, W]`` in [0, 1]."""
+        values = self.means[labels] + latents @ self.basis
+        return values.view(-1, *self.image_shape).clamp(0, 1)
+
+    @torch.no_grad()
+    def fit(self, images_uint8: Tensor, labels: Tensor) -> Self:
+        """Take the moments of real images; nothing is trained.
+
+        Args:
+            images_uint8: ``[N, C, H, W]``.
+            labels: ``[N]`` in 0 .. K - 1, each at least once.
+
+        Raises:
+            ValueError: A class has no image.
+        """
+        counts = torch.bincount(labels, minlength=self.num_classes)
+        if not bool(counts.all()):
+            raise ValueError(f"there is no image of class {int(counts.argmin())}")
+        values = images_uint8.flatten(1).float().div_(255)
+        sums = torch.zeros_like(self.means).index_add_(0, labels, values)
+        self.means.copy_(sums / counts[:, None])
+        values -= self.means[labels]
+        variances, directions = torch.linalg.eigh(values.T @ values / len(values))
+        largest = slice(-self.latent_size, None)
+        self.basis.copy_((directions[:, largest] * variances[largest].clamp(min=0).sqrt()).T)
+        return self
