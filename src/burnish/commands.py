@@ -62,7 +62,7 @@ def train(
 
     Args:
         what: judge (networks that score), consistency (a consistency model and its diffusion
-            teacher), generator (the VAE or GAN of a section generator:), joint (the guide; needs
+            teacher), generator (that of a section generator:), joint (the guide; needs
             one of the two or a file of images), or all of these in turn, where a section
             generator: takes the place of the consistency model; absorb (the consistency model
             fine-tuned on its refined images) is asked for by name.
@@ -119,8 +119,8 @@ def sample(
 
     Args:
         model: A shipped generator (fashion_mnist, cifar10); what burnish train wrote: the folder
-            pipeline of a consistency model or its teacher, the model.safetensors of a VAE or GAN;
-            a ConsistencyModelPipeline of diffusers, as a folder or by its name on the hub.
+            pipeline of a consistency model or its teacher, the model.safetensors of a VAE, GAN or
+            Gaussian; a ConsistencyModelPipeline of diffusers, as a folder or by its hub name.
         seeds: One image per seed, e.g. 0-999 or 1,2,5-10.
         num_steps: Sampling steps; by default 1, and 18 of a diffusion model.
         solver: Of a diffusion model: heun (two network calls per step, default) or euler (DDIM).
@@ -255,8 +255,9 @@ def evaluate(
         reference: Shipped statistics (fashion_mnist/plain), an .npz with mu and sigma, or real
             images: .npz, .parquet, folder, or some rows of them as PATH[0-9999].
         feature_extractor: A shipped judge (fashion_mnist/plain), a judge's .safetensors, or one of
-            torch-fidelity's, e.g. inception-v3-compat. Default: the judge that made the shipped
-            reference, else inception-v3-compat.
+            torch-fidelity's. Default: the judge that made the shipped reference, else
+            inception-v3-compat, whose weights come with the extra "inception" of the package or
+            are fetched; inception-v3-compat:float16 takes a third of the time on new processors.
         json_out: Write the result there, at full precision.
         save_reference: Keep the statistics of real images there, for the next time.
         num_neighbors: k of precision and recall.
