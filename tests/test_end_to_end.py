@@ -74,9 +74,9 @@ def test_folders_called_by_numbers_are_labels_and_other_names_are_counted(tmp_pa
         for name in names:
             (tmp_path / kind / name).mkdir(parents=True)
             image.save(tmp_path / kind / name / f"{name}.png")
-    labels = {kind: open_samples(tmp_path / kind).labels for kind in ("numbers", "words")}
-    assert sorted(labels["numbers"].tolist()) == [3, 7]
-    assert labels["words"].tolist() == [0, 1]
+    for kind, expected in (("numbers", [3, 7]), ("words", [0, 1])):
+        labels = open_samples(tmp_path / kind).labels
+        assert labels is not None and sorted(labels.tolist()) == expected
 
 
 def test_outputs_of_one_stem_keep_their_own_ledgers_and_cards(tmp_path):
@@ -123,6 +123,10 @@ FAULTS = {
     "misspelt reference": (
         ["evaluate", "base.npz", "--reference", "fashion_mnist/plian"],
         "did you mean 'fashion_mnist/plain'",
+    ),
+    "missing reference": (
+        ["evaluate", "base.npz", "--reference", "nowhere.npz"],
+        "there is no nowhere.npz",
     ),
     "scores over their input": (
         ["evaluate", "base.npz", "--reference", "fashion_mnist/plain", "--json", "base.npz"],

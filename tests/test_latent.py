@@ -239,7 +239,8 @@ def test_a_gaussian_has_the_moments_of_its_classes(tmp_path):
     torch.testing.assert_close(samples.images.double(), expected, rtol=0, atol=1e-5)
     assert (samples.images == 0).any()  # clamped
     # Of fewer directions, those of most variance.
-    few = build({**NETWORK_OF_GAUSSIAN, "latent_size": 3}).fit(data.images_uint8, data.labels)
+    few: Any = build({**NETWORK_OF_GAUSSIAN, "latent_size": 3})
+    few.fit(data.images_uint8, data.labels)
     torch.testing.assert_close(few.basis, network.basis[-3:])
     gap = dataclasses.replace(real(3), labels=torch.tensor([0, 1, 3]))
     faults = ((65, data, "latent_size must be 1 .. 64"), (3, gap, "no image of class 2"))

@@ -89,7 +89,9 @@ class Workshop:
             if not path.exists():
                 file = open_samples(real)
                 words = words or real.name
-                make_reference(shown(file), extractor, source=words, num_images=len(file)).save(path)
+                make_reference(shown(file), extractor, source=words, num_images=len(file)).save(
+                    path
+                )
         return Judge(name, str(path), _digest(extractor.sha256 + file_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:
