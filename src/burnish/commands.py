@@ -178,8 +178,9 @@ def refine(
     Args:
         samples: What to refine: .npz (arr_0, arr_1), .parquet, or a folder of images, flat or with
             one sub-folder per class: numbers are labels, other names are numbered as they sort.
-        guide: A shipped guide (fashion_mnist, cifar10), a .safetensors file of burnish train
-            joint, or any classifier as timm/NAME or torchvision/NAME.
+        guide: A shipped guide (fashion_mnist, cifar10; cifar10-all for images of any generator,
+            cifar10-robust for bigroc), a .safetensors file of burnish train joint, or any
+            classifier as timm/NAME or torchvision/NAME.
         out: refined.npz, refined.parquet, or a name without suffix for a folder of PNG; beside it
             OUT.ledger.parquet (a row per image, before rounding to uint8) and OUT.card.json (the
             settings).
