@@ -55,4 +55,5 @@ if __name__ == "__main__":
     try:
         tyro.cli(main)
     except InputError as error:
-        sys.exit(f"measure: {error}")
+        print(f"measure: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -34,6 +34,8 @@ def main(results: Path = Path("results"), docs: Path = Path("docs")) -> None:
         content = json.loads(path.read_text())
         if "rank_correlation" in content:
             tables.append((content["data"], content["place"], path.name, content))
+    if not tables:
+        raise SystemExit(f"page: there are no tables in {results}")
     lines = [
         "# Results",
         "",

@@ -63,24 +63,34 @@ def test_values_reach_their_place(tmp_path):
         ("consistency: {training: {flip: 1}}", "flip: expected bool"),
         ("consistency: {training: {learning_rate: fast}}", "expected float, not 'fast'"),
         ("consistency: {training: {learning_rate: true}}", "expected float"),
-        ("consistency: {training: {milestones: 5}}", "milestones: expected tuple"),
+        ("consistency: {training: {milestones: 5}}", "milestones: expected a list"),
         ("consistency: {training: {milestones: [a]}}", "milestones: expected int"),
         ("consistency: {method: distilation}", "did you mean 'distillation'"),
         ("consistency: {method: [distillation]}", "method"),
         ("consistency: {training: }", "expected keys and values"),
         ("data: {source: 3}", "source: expected str"),
-        ("judges: [a]", "judges: expected dict"),
+        ("judges: [a]", "judges: expected keys and values"),
         ("joint: {weights: {bce_real: much}}", "bce_real: expected float"),
         ("consistency: {sigma_data: -1}", "sigma_data must be above 0, not -1.0"),
         ("joint: {num_fakes: 0}", "num_fakes must be at least 1, not 0"),
         ("- a", "expected keys and values"),
         ("a: [", "not YAML"),
+        ("name: 2020-13-45", "not YAML"),
+        ("extends: list.yaml", "list.yaml: expected keys and values"),
+        ("extends: set.yaml", "extends itself, by way of set.yaml"),
+        ("joint: {refine: {eps: wide}}", "joint: refine: eps: expected float"),
+        ("joint: {refine: {eps: -1}}", "joint: refine: eps must be"),
+        ("joint: {refine: {objective: logits}}", "joint: refine: .*did you mean 'logit'"),
+        ("joint: {weights: {bce_real: .nan}}", "bce_real must be finite"),
+        ("joint: {training: {learning_rate: .inf}}", "learning_rate, a finite number"),
+        ("absorb: {num_images: 3}", "num_images must be at least 64"),
     ],
 )
 def test_faults_name_the_file_and_the_place(tmp_path, text, reason):
+    (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match=reason) as caught:
         load(tmp_path, text)
-    assert str(tmp_path / "set.yaml") in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

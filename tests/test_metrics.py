@@ -349,7 +349,7 @@ def test_inception_is_the_packaged_program():
             FidelityExtractor("inception-v3-compat:float16")
         return
     half = FidelityExtractor("inception-v3-compat:float16")
-    assert (half.sha256, half.name) == (extractor.sha256, "inception-v3-compat:float16")
+    assert half.sha256 != extractor.sha256 and half.name == "inception-v3-compat:float16"
     off = (half(images).features - wanted).norm() / wanted.norm()
     assert 0 < off < 0.02
 

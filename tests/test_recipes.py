@@ -1,7 +1,9 @@
 """Recipes: what they share between experiments, and the generator that absorbs its refinement."""
 
 import dataclasses
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -20,8 +22,8 @@ from burnish.config import (
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.recipes import load_real, train_absorb, train_consistency, train_joint
-from burnish.recipes.joint import _fakes
-from burnish.storage import open_samples
+from burnish.recipes.joint import _fakes, _fakes_of
+from burnish.storage import open_samples, write_samples
 
 SHORT = TrainingConfig(num_steps=2, batch_size=8, mixed_precision="no", learning_rate=1e-3)
 EXPERIMENT = Experiment(
@@ -83,7 +85,50 @@ def test_fakes_of_several_generators_come_in_turns(out):
     both = _fakes(dataclasses.replace(EXPERIMENT, joint=joint), out / "other", "cpu")
     assert one.labels is not None
     assert both.labels.tolist() == one.labels.repeat_interleave(2).tolist()
-    assert both.source == "left generator, one step, right generator, one step"
+    assert both.source == "generated images of left, right"
+
+
+def test_generated_images_follow_their_settings(out, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(out / "first" / "consistency" / "pipeline", run / "consistency" / "pipeline")
+
+    def made(**settings):
+        return _fakes_of(dataclasses.replace(EXPERIMENT.joint, **settings), run, "cpu")
+
+    first = made(num_fakes=6)
+    written = (run / "fakes.npz").stat().st_mtime_ns
+    assert made(num_fakes=6).sha256() == first.sha256()
+    assert (run / "fakes.npz").stat().st_mtime_ns == written
+    assert len(made(num_fakes=8)) == 8
+    assert made(num_fakes=6, fake_seed=77).sha256() != first.sha256()
+    # Another generator: the absorbed one in its place.
+    card = run / "consistency" / "pipeline" / "card.json"
+    card.write_text(card.read_text() + "\n")
+    note = json.loads((run / "fakes.json").read_text())
+    made(num_fakes=6, fake_seed=77)
+    assert json.loads((run / "fakes.json").read_text()) != note
+    # What somebody put there by hand stays.
+    (run / "fakes.json").unlink()
+    assert made(num_fakes=9).sha256() == made(num_fakes=6).sha256()
+
+
+def test_a_finished_run_refuses_other_images(out):
+    data, held_out = load_real(EXPERIMENT)
+    other = dataclasses.replace(data, images_uint8=255 - data.images_uint8)
+    with pytest.raises(InputError, match="other settings or data"):
+        train_joint(EXPERIMENT, other, held_out, out / "first", "cpu")
+
+
+def test_fakes_of_other_classes_are_refused(out, tmp_path):
+    data, held_out = load_real(EXPERIMENT)
+    samples = data.samples(slice(0, 20))
+    strange = dataclasses.replace(samples, labels=samples.labels + 90)
+    write_samples(tmp_path / "strange.npz", [strange], 20)
+    joint = dataclasses.replace(EXPERIMENT.joint, fakes=str(tmp_path / "strange.npz"))
+    with pytest.raises(InputError, match="beyond those of the real images"):
+        train_joint(
+            dataclasses.replace(EXPERIMENT, joint=joint), data, held_out, tmp_path / "it", "cpu"
+        )
 
 
 def test_absorbing_makes_one_step_land_nearer_to_the_refined_images(out):

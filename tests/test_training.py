@@ -245,8 +245,37 @@ def test_steps_that_are_not_finite_leave_no_trace(tmp_path):
 def test_twenty_in_a_row_are_too_many(tmp_path):
     twice_nineteen = [*range(3, 22), *range(23, 42)]
     record(tmp_path / "nineteen", not_finite=twice_nineteen, num_steps=42)
-    with pytest.raises(RuntimeError, match="20 steps, last at 22"):
+    with pytest.raises(InputError, match="20 steps, last at 22"):
         record(tmp_path / "twenty", not_finite=range(3, 23), num_steps=24)
+
+
+def test_a_training_without_one_finite_step_is_none(tmp_path):
+    with pytest.raises(InputError, match="not finite for 4 steps"):
+        record(tmp_path, not_finite=range(4), num_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("state.pt", b"", "state.pt is damaged"),
+        ("state.pt", b"junk", "state.pt is damaged"),
+        ("config.json", b"{", "config.json is damaged"),
+    ],
+)
+def test_damaged_runs_say_so(tmp_path, name, text, reason):
+    go(tmp_path)
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(InputError, match=reason):
+        go(tmp_path)
+
+
+def test_damaged_lines_of_the_log_are_dropped(tmp_path):
+    go(tmp_path)
+    log = tmp_path / "log.jsonl"
+    whole = log.read_text()
+    log.write_bytes(b'{}\n{"step": }\n\xff\n' + whole.encode() + b'{"step": 1')
+    go(tmp_path)
+    assert log.read_text() == whole
 
 
 @pytest.mark.parametrize("best", [0, 2, 3])

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from burnish.errors import InputError
 from burnish.networks import build
 
-__all__ = ["SHIPPED", "check_target", "file_sha256", "load_model", "save_model", "write_aside"]
+__all__ = [
+    "SHIPPED", "check_target", "file_sha256", "fingerprint", "load_model", "save_model",
+    "write_aside",
+]  # fmt: skip
 
 # Models that come with the package, one folder per data set.
 SHIPPED = Path(__file__).parent / "weights"
@@ -88,6 +91,15 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """Return a hash of a file, or of the names and bytes of all files of a folder."""
+    if path.is_file():
+        return file_sha256(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    parts = [f"{one.relative_to(path)} {file_sha256(one)}" for one in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool = False) -> None:

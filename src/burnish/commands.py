@@ -79,6 +79,8 @@ def train(
     if what not in WHAT:
         raise unknown("training", what, WHAT)
     experiment = load_experiment(config)
+    if only and what not in ("judge", "all"):
+        raise InputError(f"--only names a judge; it does not go with {what}")
     if only and only not in experiment.judges:
         raise unknown("judge", only, experiment.judges)
     if dry_run:

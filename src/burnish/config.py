@@ -80,8 +80,10 @@ class TrainingConfig:
             at_least(self, name, 1)
         for name in ("weight_decay", "momentum", "warmup_steps", "ema_decay"):
             at_least(self, name, 0)
-        if not self.learning_rate > 0 or not self.gradient_clip > 0:
-            raise InputError("learning_rate and gradient_clip must be above 0")
+        if not 0 < self.learning_rate < math.inf or not self.gradient_clip > 0:
+            raise InputError("learning_rate, a finite number, and gradient_clip must be above 0")
+        if not abs(self.seed) < 2**63:
+            raise InputError(f"seed must fit into 64 bits, not {self.seed}")
         for name in ("ema_decay", "momentum"):
             if not getattr(self, name) < 1:
                 raise InputError(f"{name} must be below 1, not {getattr(self, name)}")
@@ -280,6 +282,9 @@ class JointConfig:
 
     def __post_init__(self) -> None:
         at_least(self, "num_fakes", 1)
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise InputError(f"weights: {name} must be finite and at least 0, not {weight}")
 
 
 @dataclass(frozen=True)
@@ -293,7 +298,7 @@ class AbsorbConfig:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        at_least(self, "num_images", 1)
+        at_least(self, "num_images", self.training.batch_size)
         if self.training.flip:
             raise InputError("absorb: an image belongs to its noise, so flip must be false")
 

@@ -23,5 +23,6 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(choices)}"
+    some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from: {some}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

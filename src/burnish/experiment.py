@@ -11,6 +11,7 @@ import yaml
 
 from burnish.config import Experiment
 from burnish.errors import InputError, unknown
+from burnish.refine.settings import RefineSettings
 
 __all__ = ["load_experiment", "read"]
 
@@ -26,6 +27,7 @@ def load_experiment(path: Path) -> Experiment:
             the message says where and suggests the nearest key.
     """
     experiment = read(Experiment, _values(path, ()), str(path))
+    read(RefineSettings, experiment.joint.refine, f"{path}: joint: refine")
     for name in (experiment.name, *experiment.judges):
         if Path(name).name != name or name == "..":
             raise InputError(f"{path}: the name {name!r} must be a plain folder name")
@@ -38,10 +40,10 @@ def _values(path: Path, below: tuple[Path, ...]) -> Any:
     if not path.is_file():
         raise InputError(f"no experiment at {path}")
     if path.resolve() in below:
-        raise InputError(f"{path} extends itself")
+        raise InputError(f"{path} extends itself, by way of {below[-1].name}")
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for text and dates
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or "extends" not in values:
         return values
@@ -49,6 +51,8 @@ def _values(path: Path, below: tuple[Path, ...]) -> Any:
     if not isinstance(other, str):
         raise InputError(f"{path}: extends: expected the name of a file, not {other!r}")
     whole = _values(path.parent / other, (*below, path.resolve()))
+    if not isinstance(whole, dict):
+        raise InputError(f"{path.parent / other}: expected keys and values, not {whole!r}")
     return _merged({**whole, "name": ""}, values)
 
 
@@ -103,5 +107,7 @@ def read(kind: Any, value: Any, where: str) -> Any:
         and not (kind is int and isinstance(value, bool))
     ):
         return value
-    expected = getattr(kind, "__name__", str(kind))
+    expected = {dict: "keys and values", tuple: "a list"}.get(
+        origin, getattr(kind, "__name__", str(kind))
+    )
     raise InputError(f"{where}: expected {expected}, not {value!r}")

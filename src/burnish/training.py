@@ -8,6 +8,8 @@ with the very weights of a run that was never killed: give the same command agai
 import dataclasses
 import json
 import math
+import pickle
+import struct
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -104,8 +106,8 @@ def train(
             none are given.
 
     Raises:
-        InputError: The folder holds a run with other settings.
-        RuntimeError: The loss was not finite for 20 steps in a row.
+        InputError: The folder holds a run with other settings or is damaged, or the loss was not
+            finite for 20 steps in a row, or in none of fewer.
     """
     run.mkdir(parents=True, exist_ok=True)
     _claim(run, dict(settings or dataclasses.asdict(config)))
@@ -131,8 +133,7 @@ def train(
     best_state: dict[str, Tensor] | None = None
     state_path = run / "state.pt"
     if state_path.exists():
-        # Our own file, and still loaded without the means to run code.
-        state = torch.load(state_path, map_location=accelerator.device, weights_only=True)
+        state = _load(state_path, accelerator.device)
         accelerator.unwrap_model(prepared).load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -143,7 +144,8 @@ def train(
         start, best, best_state = state["step"], state["best"], state["best_state"]
 
     def save(step: int) -> None:
-        with write_aside(state_path) as aside:
+        # Given a path, torch would write its name, and so the process's, into the file.
+        with write_aside(state_path) as aside, aside.open("wb") as file:
             torch.save(
                 {
                     "step": step,
@@ -155,7 +157,7 @@ def train(
                     "best": best,
                     "best_state": best_state,
                 },
-                aside,
+                file,
             )
 
     log = _Log(run / "log.jsonl", start)
@@ -180,8 +182,11 @@ def train(
             ema.update_parameters(accelerator.unwrap_model(prepared))
         else:
             failures += 1
-            if failures >= 20:
-                raise RuntimeError(f"{run}: the loss was not finite for 20 steps, last at {step}")
+            if failures == min(20, config.num_steps):
+                raise InputError(
+                    f"{run}: the loss was not finite for {failures} steps, last at {step}; lower "
+                    "the learning rate or a weight, delete the folder and begin again"
+                )
             # Batch norm has already taken what was not finite into its running statistics.
             for buffer, before in zip(prepared.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -208,13 +213,27 @@ def train(
     return ema.module.eval()
 
 
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        # Our own file, and still loaded without the means to run code.
+        return torch.load(path, map_location=device, weights_only=True)
+    except (EOFError, OSError, RuntimeError, struct.error, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged; delete it to begin this training anew") from error
+
+
 def _claim(run: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run; refuse a folder that holds another run's."""
     path, text = run / "config.json", json.dumps(settings, indent=2, sort_keys=True) + "\n"
     # A run that failed before its first saved state has nothing to protect.
     begun = (run / "state.pt").exists() and path.exists()
-    if begun and _filled(json.loads(path.read_text())) != json.loads(text):
-        raise InputError(f"{run} holds a run with other settings; give another --out or delete it")
+    try:
+        before = _filled(json.loads(path.read_text())) if begun else None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged; delete {run} to begin anew") from error
+    if begun and before != json.loads(text):
+        raise InputError(
+            f"{run} holds a run with other settings or data; give another --out or delete it"
+        )
     with write_aside(path) as aside:
         aside.write_text(text)
 
@@ -267,12 +286,17 @@ class _Log:
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        # A killed run may leave half a line; it is always later than the saved state.
-        whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= start]
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         with write_aside(path) as aside:
-            aside.write_text("".join(f"{line}\n" for line in kept))
+            aside.write_text("".join(f"{line}\n" for line in lines if self._step(line) <= start))
+
+    @staticmethod
+    def _step(line: str) -> float:
+        """Return the step of a line; infinity for half a line, as a killed run may leave one."""
+        try:
+            return float(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            return math.inf
 
     def write(self, numbers: Mapping[str, float]) -> None:
         with self.path.open("a") as file:

@@ -113,7 +113,9 @@ class UNetGenerator(Generator):
         """
         if folder.is_dir() and any(folder.iterdir()) and not self.is_in(folder):
             raise InputError(f"{folder} holds other files; give a new folder")
-        unet: Any = UNet2DModel.from_config(self.unet.config)
+        # Where its weights once came from is a path of somebody's machine.
+        config = {k: v for k, v in self.unet.config.items() if k != "_name_or_path"}
+        unet: Any = UNet2DModel.from_config(config)
         unet.load_state_dict(self.unet.state_dict())
         if half:
             unet.half()

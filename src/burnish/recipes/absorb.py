@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from burnish import __version__
-from burnish.checkpoint import file_sha256
+from burnish.checkpoint import file_sha256, fingerprint
 from burnish.config import Experiment
 from burnish.engines.local import refine_file, sample_file
 from burnish.errors import InputError
@@ -13,7 +13,7 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.loss import ImitationLoss
 from burnish.generators.scalings import Preconditioned
 from burnish.guide.load import load_guide
-from burnish.recipes.parts import batches_of, plain
+from burnish.recipes.parts import batches_of, plain, remade
 from burnish.refine.settings import settings_for
 from burnish.storage.datasets import load_dataset
 from burnish.training import train
@@ -44,11 +44,17 @@ def train_absorb(experiment: Experiment, out: Path, device: str) -> Path:
     run.mkdir(parents=True, exist_ok=True)
     guide = load_guide(str(guide_path)).to(device)
     settings = settings_for(guide, None)
-    # Made anew when resuming, unless finished: each is written aside and renamed.
-    if not refined.exists():
-        seeds = range(config.first_seed, config.first_seed + config.num_images)
-        sample_file(generator, seeds, base)
-        refine_file(base, guide, settings, refined)
+    seeds = range(config.first_seed, config.first_seed + config.num_images)
+    facts = {
+        "generator": fingerprint(pipeline),
+        "guide": file_sha256(guide_path),
+        "refine": plain(settings),
+        "seeds": [seeds[0], seeds[-1]],
+    }
+    with remade(refined, facts) as missing:
+        if missing:
+            sample_file(generator, seeds, base)
+            refine_file(base, guide, settings, refined)
     data = load_dataset(str(refined))
     torch.manual_seed(config.training.seed)
     student = Preconditioned(generator.unet, generator.scalings, consistent=True)

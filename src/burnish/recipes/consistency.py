@@ -14,7 +14,7 @@ from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.loss import ConsistencyLoss, DenoisingLoss
 from burnish.generators.scalings import Preconditioned, Scalings
 from burnish.generators.unet import build_unet
-from burnish.recipes.parts import batches_of, plain
+from burnish.recipes.parts import batches_of, facts_of, plain
 from burnish.storage.datasets import Dataset
 from burnish.training import train
 
@@ -44,15 +44,14 @@ def train_consistency(experiment: Experiment, data: Dataset, out: Path, device: 
         scalings, config.training.num_steps, distilled,
         config.sigma_mean, config.sigma_std, config.num_stages,
     )  # fmt: skip
-    settings = plain(config) | {"data": data.source}
+    settings = plain(config) | facts_of(data)
     run = out / "consistency"
     batches = batches_of(data, config.training)
     best = train(student, loss, batches, config.training, run, device=device, settings=settings)
     card = {
         "kind": "consistency model",
         "name": f"{experiment.name}-consistency-{config.method}",
-        "data": data.source,
-        "data_sha256": data.sha256(),
+        **facts_of(data),
         "config": plain(config),
         "burnish": __version__,
     }
@@ -67,11 +66,10 @@ def _train_teacher(
     torch.manual_seed(config.teacher.training.seed)
     teacher = Preconditioned(_unet(config, data), scalings, consistent=False)
     loss = DenoisingLoss(scalings, config.teacher.sigma_mean, config.teacher.sigma_std)
-    settings = plain(config.teacher) | {"unet": config.unet, "data": data.source}
+    settings = plain(config.teacher) | {"unet": config.unet, **facts_of(data)}
     card = {
         "name": f"{config.teacher.of or out.name}-teacher",
-        "data": data.source,
-        "data_sha256": data.sha256(),
+        **facts_of(data),
         "config": settings,
         "burnish": __version__,
     }

@@ -13,7 +13,7 @@ from burnish.generators.adversarial import AdversarialLoss, Adversaries, settle
 from burnish.generators.latent import LatentModel
 from burnish.generators.variational import Autoencoder, EvidenceLoss
 from burnish.networks import Decoder, Discriminator, Encoder, Gaussian, build
-from burnish.recipes.parts import batches_of, plain
+from burnish.recipes.parts import batches_of, facts_of, plain
 from burnish.storage.datasets import Dataset
 from burnish.training import Loss, train
 
@@ -53,8 +53,7 @@ def train_generator(experiment: Experiment, data: Dataset, out: Path, device: st
         "kind": config.family,
         "name": f"{experiment.name}-generator-{config.family}",
         "network": arguments,
-        "data": data.source,
-        "data_sha256": data.sha256(),
+        **facts_of(data),
         "config": plain(config),
         "burnish": __version__,
     }
@@ -75,7 +74,7 @@ def _trained(
 ) -> Decoder:
     torch.manual_seed(config.training.seed)
     model, loss = _parts(config, arguments)
-    settings = plain(config) | {"data": data.source}
+    settings = plain(config) | facts_of(data)
     batches = batches_of(data, config.training)
     best = train(model, loss, batches, config.training, run, device=device, settings=settings)
     if isinstance(best, Adversaries):

@@ -8,14 +8,14 @@ import torch
 from tqdm import tqdm
 
 from burnish import __version__
-from burnish.checkpoint import load_model, save_model
+from burnish.checkpoint import fingerprint, load_model, save_model
 from burnish.config import Experiment, JointConfig
 from burnish.errors import InputError, unknown
 from burnish.generators import load_generator
 from burnish.guide.model import Guide
 from burnish.guide.training import joint_loss, realness_card, validate_joint
 from burnish.networks import build
-from burnish.recipes.parts import batches_of, network_arguments, plain
+from burnish.recipes.parts import batches_of, facts_of, network_arguments, plain, remade
 from burnish.refine.settings import NAMES as REFINE_NAMES
 from burnish.seeds import stream
 from burnish.storage import write_samples
@@ -45,6 +45,10 @@ def train_joint(
     if fakes.images_uint8.shape[1:] != data.images_uint8.shape[1:]:
         shapes = list(fakes.images_uint8.shape[1:]), list(data.images_uint8.shape[1:])
         raise InputError(f"fakes of shape {shapes[0]} for real images of shape {shapes[1]}")
+    if fakes.labels.min() < 0 or fakes.num_classes > data.num_classes:
+        raise InputError(
+            f"fakes have labels beyond those of the real images, 0 .. {data.num_classes - 1}"
+        )
     if config.start_from:
         network, start_card = load_model(Path(config.start_from))
         arguments = start_card["network"]
@@ -69,7 +73,7 @@ def train_joint(
     )
     # How the finished guide is best used is no part of its training, and may be said later.
     trained = plain(dataclasses.replace(config, refine={}))
-    settings = trained | {"data": data.source, "fakes_sha256": fakes.sha256()}
+    settings = trained | facts_of(data) | {"fakes_sha256": fakes.sha256()}
     best = train(
         guide, joint_loss(config), batches, config.training, run,
         validate=validate, device=device, settings=settings,
@@ -83,8 +87,7 @@ def train_joint(
         "image_shape": list(data.images_uint8.shape[1:]),
         "realness": realness_card(best, held_out.samples(), held_out.source),
         "refine": config.refine,
-        "data": data.source,
-        "data_sha256": data.sha256(),
+        **facts_of(data),
         "fakes": fakes.source,
         "fakes_sha256": fakes.sha256(),
         "validation": validate(best),
@@ -107,22 +110,27 @@ def _fakes(experiment: Experiment, out: Path, device: str) -> Dataset:
     return Dataset(
         torch.cat([part.images_uint8 for part in parts])[turns],
         torch.cat([part.labels for part in parts])[turns],
-        ", ".join(f"{name} generator, one step" for name in names),
+        f"generated images of {', '.join(names)}",
     )
 
 
 def _fakes_of(config: JointConfig, run: Path, device: str) -> Dataset:
+    """Return the fakes of a run's generator; a ``fakes.npz`` put there by hand stays."""
     path = run / "fakes.npz"
-    if not path.exists():
-        places = [run / "consistency" / "pipeline", run / "generator" / "model.safetensors"]
-        place = next((place for place in places if place.exists()), None)
-        if place is None:
-            raise InputError(
-                f"no generated images: train the generator first (none in {places[0]}, "
-                f"nor {places[1]}) or name a file of images under joint: fakes"
-            )
-        generator = load_generator(str(place)).to(device)
-        seeds = range(config.fake_seed, config.fake_seed + config.num_fakes)
-        batches = tqdm(generator.batches(seeds), "fakes", -(-len(seeds) // 100))
-        write_samples(path, batches, len(seeds))
+    places = [run / "consistency" / "pipeline", run / "generator" / "model.safetensors"]
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        if path.exists():
+            return load_dataset(str(path))
+        raise InputError(
+            f"no generated images: train the generator first (none in {places[0]}, "
+            f"nor {places[1]}) or name a file of images under joint: fakes"
+        )
+    drawn = {"num_fakes": config.num_fakes, "fake_seed": config.fake_seed}
+    with remade(path, {"generator": fingerprint(place), **drawn}, given=True) as missing:
+        if missing:
+            generator = load_generator(str(place)).to(device)
+            seeds = range(config.fake_seed, config.fake_seed + config.num_fakes)
+            batches = tqdm(generator.batches(seeds), "fakes", -(-len(seeds) // 100))
+            write_samples(path, batches, len(seeds))
     return load_dataset(str(path))

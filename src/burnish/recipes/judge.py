@@ -10,7 +10,7 @@ from burnish import __version__
 from burnish.checkpoint import save_model
 from burnish.config import Experiment, JudgeConfig
 from burnish.networks import build
-from burnish.recipes.parts import accuracy_of, batches_of, network_arguments, plain
+from burnish.recipes.parts import accuracy_of, batches_of, facts_of, network_arguments, plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset
 from burnish.training import train
@@ -88,9 +88,9 @@ def train_judge(
     by_labels = config.task == "labels"
     head = {} if by_labels else {"num_classes": config.views.num_projected}
     torch.manual_seed(config.training.seed)
-    arguments = network_arguments({**config.network, **head}, data)
+    arguments = {**network_arguments(config.network, data), **head}
     task = Labels() if by_labels else Views(config)
-    settings = plain(config) | {"data": data.source}
+    settings = plain(config) | facts_of(data)
     if by_labels:
         del settings["task"], settings["views"]  # which are nothing to a judge of labels
     run = out / f"judge-{name}"
@@ -106,8 +106,7 @@ def train_judge(
         "network": arguments,
         "classifies": by_labels,
         "image_shape": list(data.images_uint8.shape[1:]),
-        "data": data.source,
-        "data_sha256": data.sha256(),
+        **facts_of(data),
         "validation": {"data": held_out.source, task.measured: score},
         "training": plain(config.training),
         **({} if by_labels else {"views": plain(config.views)}),

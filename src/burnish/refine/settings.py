@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from burnish.errors import InputError, unknown
-from burnish.guide.model import Guide
+from burnish.guide.model import OBJECTIVES, Guide
 
 __all__ = ["PRESETS", "RefineSettings", "settings_for"]
 
@@ -46,6 +46,21 @@ class RefineSettings:
     """Stop an image once its realness reaches this quantile of real images; none = never."""
     seed: int = 0
     """Of the SGLD noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("eps", "step_size", "num_steps", "noise_std"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a finite number of at least 0, not {value}")
+        for name, choices in (
+            ("objective", tuple(OBJECTIVES)),
+            ("update", ("pgd", "sgld")),
+            ("norm", ("l2", "linf", "none")),
+        ):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+        if self.stop_quantile is not None and not 0 <= self.stop_quantile <= 1:
+            raise InputError(f"stop_quantile must lie in [0, 1], not {self.stop_quantile}")
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(RefineSettings))
@@ -86,8 +101,6 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
         settings = dataclasses.replace(settings, **card)
     given = {name: value for name, value in overrides.items() if value is not None}
     settings = dataclasses.replace(settings, **given)
-    if settings.norm not in ("l2", "linf", "none"):
-        raise unknown("norm", settings.norm, ["l2", "linf", "none"])
     if settings.norm == "none":
         if "eps" in given:
             raise InputError("eps means nothing without a ball; leave it out or give --norm l2")
@@ -111,16 +124,5 @@ def settings_for(guide: Guide, preset: str | None, **overrides: Any) -> RefineSe
 
 def _check(settings: RefineSettings, guide: Guide) -> None:
     guide.objective(settings.objective)
-    for name in ("eps", "step_size", "num_steps", "noise_std"):
-        value = getattr(settings, name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise InputError(f"{name} must be a finite number of at least 0, not {value}")
-    if settings.update not in ("pgd", "sgld"):
-        raise unknown("update", settings.update, ["pgd", "sgld"])
-    if settings.stop_quantile is not None:
-        if not 0 <= settings.stop_quantile <= 1:
-            raise InputError(f"stop_quantile must lie in [0, 1], not {settings.stop_quantile}")
-        if "realness" not in guide.card:
-            raise InputError(
-                "this guide does not know the realness of real images; no stop_quantile"
-            )
+    if settings.stop_quantile is not None and "realness" not in guide.card:
+        raise InputError("this guide does not know the realness of real images; no stop_quantile")

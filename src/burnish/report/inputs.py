@@ -162,7 +162,7 @@ def _read_ledger(path: Path, base: SampleFile | None) -> dict[str, np.ndarray] |
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:

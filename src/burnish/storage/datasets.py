@@ -122,7 +122,8 @@ def _named(name: str, split: str) -> tuple[Tensor, Tensor]:
         found = kind(str(CACHE), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{name} cannot be fetched: {error}; give the path of a copy with --data"
+            f"{name} cannot be fetched ({str(error).split(chr(10))[0].rstrip(':')}); "
+            "give the path of a copy with --data"
         ) from error
     images = torch.as_tensor(found.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()

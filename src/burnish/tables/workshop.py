@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from burnish.checkpoint import SHIPPED, file_sha256
+from burnish.checkpoint import SHIPPED, file_sha256, fingerprint
 from burnish.engines.local import refine_file, sample_file
 from burnish.engines.scoring import evaluate_file, shown
 from burnish.errors import InputError, unknown
@@ -230,8 +230,4 @@ def _fingerprint(source: str | Path, shipped: str = "") -> str:
     """Return a hash of the files of a model; of its name alone if it is neither here nor ours."""
     path = SHIPPED / source / shipped if shipped else Path(source)
     path = path if path.exists() else Path(source)
-    if path.is_file():
-        return file_sha256(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else []
-    parts = [f"{one.relative_to(path)} {file_sha256(one)}" for one in files]
-    return _digest("\n".join(parts) or str(source))
+    return fingerprint(path) if path.exists() else _digest(str(source))
