@@ -122,7 +122,7 @@ def test_a_finished_run_refuses_other_images(out):
 def test_fakes_of_other_classes_are_refused(out, tmp_path):
     data, held_out = load_real(EXPERIMENT)
     samples = data.samples(slice(0, 20))
-    strange = dataclasses.replace(samples, labels=samples.labels + 90)
+    strange = dataclasses.replace(samples, labels=data.labels[:20] + 90)
     write_samples(tmp_path / "strange.npz", [strange], 20)
     joint = dataclasses.replace(EXPERIMENT.joint, fakes=str(tmp_path / "strange.npz"))
     with pytest.raises(InputError, match="beyond those of the real images"):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -151,7 +152,15 @@ def test_a_judge_of_labels_is_what_it_was(tmp_path):
     assert card["classifies"] is True and card["network"]["num_classes"] == 4
     assert "accuracy" in card["validation"] and "views" not in card
     settings = json.loads((tmp_path / "judge-blind" / "config.json").read_text())
-    assert settings.keys() == {"network", "training", "data"}  # runs of old are still its runs
+    assert settings.keys() == {"network", "training", "data", "data_sha256"}
+    # Runs of old, which kept no hash, are still its runs; another hash is another run.
+    for change, fits in (({}, True), ({"data_sha256": "0"}, False)):
+        del settings["data_sha256"]
+        settings |= change
+        (tmp_path / "judge-blind" / "config.json").write_text(json.dumps(settings))
+        with nullcontext() if fits else pytest.raises(InputError, match="or data"):
+            trained(tmp_path, shapes(64), task="labels")
+        settings.setdefault("data_sha256", "")
 
 
 def test_training_learns_to_pair_views(tmp_path):

@@ -227,10 +227,12 @@ def _claim(run: Path, settings: dict[str, Any]) -> None:
     # A run that failed before its first saved state has nothing to protect.
     begun = (run / "state.pt").exists() and path.exists()
     try:
-        before = _filled(json.loads(path.read_text())) if begun else None
+        before = _filled(json.loads(path.read_text())) if begun else {}
     except ValueError as error:
         raise InputError(f"{path} is damaged; delete {run} to begin anew") from error
-    if begun and before != json.loads(text):
+    # Runs of before the hash was kept are taken at the word of their data's name.
+    unknown_data = {k: v for k, v in settings.items() if k == "data_sha256"}
+    if begun and unknown_data | before != json.loads(text):
         raise InputError(
             f"{run} holds a run with other settings or data; give another --out or delete it"
         )
