@@ -23,6 +23,7 @@ from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.recipes import load_real, train_absorb, train_consistency, train_joint
 from burnish.recipes.joint import _fakes, _fakes_of
+from burnish.recipes.parts import network_arguments
 from burnish.storage import open_samples, write_samples
 
 SHORT = TrainingConfig(num_steps=2, batch_size=8, mixed_precision="no", learning_rate=1e-3)
@@ -117,6 +118,14 @@ def test_a_finished_run_refuses_other_images(out):
     other = dataclasses.replace(data, images_uint8=255 - data.images_uint8)
     with pytest.raises(InputError, match="other settings or data"):
         train_joint(EXPERIMENT, other, held_out, out / "first", "cpu")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"in_channels": 3}, {"num_classes": 4}, {"num_classes": "many"}]
+)
+def test_networks_for_other_data_are_refused(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is"):
+        network_arguments({"name": "judge", **wrong}, load_real(EXPERIMENT)[0])
 
 
 def test_fakes_of_other_classes_are_refused(out, tmp_path):

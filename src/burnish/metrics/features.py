@@ -153,11 +153,10 @@ class FidelityExtractor:
             raise InputError(f"this processor does not multiply float16; take {plain!r}")
         try:
             if plain == INCEPTION:
-                network, scores = load_inception()
+                network = load_inception()
             else:
                 layer = registry[name].get_default_feature_layer_for_metric("fid")
                 network = create_feature_extractor(name, [layer], cuda=False, verbose=False)
-                scores = False
         except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
@@ -168,7 +167,6 @@ class FidelityExtractor:
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
         if self._half:  # other features, so nothing of theirs goes together with the exact ones
             self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
-        self.classifies = scores
         if plain == INCEPTION:
             network = fold(network)
         self._network = network.to(device)

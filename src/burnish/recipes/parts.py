@@ -51,9 +51,10 @@ def network_arguments(network: dict[str, Any], data: Dataset) -> dict[str, Any]:
         raise InputError(
             f"network: in_channels is {network['in_channels']}, but the images have {channels}"
         )
-    if network.get("num_classes", data.num_classes) < data.num_classes:
+    num_classes = network.get("num_classes", data.num_classes)
+    if not isinstance(num_classes, int) or num_classes < data.num_classes:
         raise InputError(
-            f"network: num_classes is {network['num_classes']}, but there are {data.num_classes}"
+            f"network: num_classes is {num_classes!r}, but there are {data.num_classes}"
         )
     filled = {"in_channels": data.images_uint8.shape[1], "num_classes": data.num_classes}
     if network.get("name") != "library":
