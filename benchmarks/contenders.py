@@ -18,7 +18,7 @@ from torch.func import grad
 from burnish.guide.model import Guide
 from burnish.networks import Normalize
 from burnish.refine import speed
-from burnish.refine.continuous import Step, climb
+from burnish.refine.batching import Step, climb
 from burnish.refine.refiner import Refiner, settings_for
 from burnish.samples import Samples
 

@@ -22,10 +22,10 @@ import tyro
 from matplotlib import pyplot
 
 from burnish.checkpoint import save_model
-from burnish.engines.local import refine_file
+from burnish.files import provenance, write_json
 from burnish.guide.load import load_guide
+from burnish.jobs.local import refine_file
 from burnish.networks import build
-from burnish.provenance import provenance, write_json
 from burnish.refine.refiner import settings_for
 from burnish.samples import Samples, from_uint8
 from burnish.storage import write_samples

@@ -29,14 +29,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from tqdm import tqdm
 
-from burnish.engines.scoring import load_reference
-from burnish.generators import load_generator
+from burnish.ascent.loop import Ball, L2Ball, Objective, Unbounded, last, pgd, sgld
+from burnish.files import provenance, write_json
+from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.jobs.scoring import load_reference
 from burnish.metrics import evaluate
-from burnish.metrics.judges import load_extractor
-from burnish.provenance import provenance, write_json
-from burnish.refine.ascent import Ball, L2Ball, Objective, Unbounded, last, pgd, sgld
+from burnish.metrics.load import load_extractor
 from burnish.refine.refiner import Refiner, RefineSettings, realness_quantile, settings_for
 from burnish.refine.speed import batch_size_for, precision_for
 from burnish.samples import Samples

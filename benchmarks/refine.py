@@ -47,8 +47,8 @@ from torch.nn.functional import conv2d, cosine_similarity
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from burnish.files import provenance, write_json
 from burnish.networks.frozen import PRECISIONS
-from burnish.provenance import provenance, write_json
 from burnish.refine import speed
 
 QUICK = (OWN, "torchattacks", "plain loop")

@@ -17,12 +17,12 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from burnish.config import AttackConfig, GrowthConfig
-from burnish.guide.loss import JointLoss
+from burnish.files import provenance, write_json
 from burnish.guide.model import Guide
 from burnish.networks import build
-from burnish.provenance import provenance, write_json
 from burnish.samples import Samples
+from burnish.training.config import AttackConfig, GrowthConfig
+from burnish.training.losses.joint import JointLoss
 
 NETWORKS = {
     "resnet8-w32@28 grey": ({"name": "resnet", "width": 32, "num_blocks": 1}, (1, 28, 28)),

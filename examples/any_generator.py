@@ -8,7 +8,7 @@ consistency model. Your guide is a shipped one, one of your own, or any classifi
 
 import torch
 
-from burnish.generators import load_generator
+from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.refine.refiner import Refiner, settings_for
 from burnish.samples import Samples

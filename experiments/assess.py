@@ -29,26 +29,25 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from burnish.checkpoint import check_target
-from burnish.commands import resolve_device
-from burnish.config import AttackConfig
+from burnish.cli.commands import resolve_device
 from burnish.errors import InputError
-from burnish.guide.alignment import (
+from burnish.files import check_target, provenance, write_json
+from burnish.guide.load import load_guide
+from burnish.guide.model import Guide
+from burnish.refine.refiner import check_fit
+from burnish.samples import Samples
+from burnish.seeds import stream
+from burnish.storage.datasets import Dataset, load_dataset
+from burnish.studies.gradients import (
     cosine,
     logit_gradient,
     low_frequencies,
     low_frequency_share,
     toward_nearest,
 )
-from burnish.guide.load import load_guide
-from burnish.guide.loss import attack_real
-from burnish.guide.model import Guide
-from burnish.guide.training import attacked_logits, tell_apart
-from burnish.provenance import provenance, write_json
-from burnish.refine.refiner import check_fit
-from burnish.samples import Samples
-from burnish.seeds import stream
-from burnish.storage.datasets import Dataset, load_dataset
+from burnish.training.config import AttackConfig
+from burnish.training.losses.joint import attack_real
+from burnish.training.validation import attacked_logits, tell_apart
 
 # No random start: so many steps cross the ball four times, and every image's path is its own.
 CLASS_ATTACK = AttackConfig(0.5, 0.1, 20, random_start=False, objective="ce")

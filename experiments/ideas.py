@@ -17,10 +17,10 @@ from torch.nn.functional import avg_pool2d, pad
 from tqdm import tqdm
 from tune import ground
 
+from burnish.ascent.loop import L2Ball
+from burnish.files import provenance, write_json
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide, own
-from burnish.provenance import provenance, write_json
-from burnish.refine.ascent import L2Ball
 from burnish.samples import Samples
 
 # (images, step) -> gradient [B, C, H, W]

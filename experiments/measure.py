@@ -13,8 +13,8 @@ from typing import Annotated
 import tyro
 
 from burnish.errors import InputError
-from burnish.provenance import write_json
-from burnish.tables import Workshop, load_tables, measure
+from burnish.files import write_json
+from burnish.studies import Workshop, load_tables, measure
 
 
 def main(

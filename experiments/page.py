@@ -12,7 +12,7 @@ import tyro
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from burnish.checkpoint import write_aside
+from burnish.files import write_aside
 from burnish.report.charts import LIGHT
 from burnish.report.rounding import minus
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from burnish.checkpoint import write_aside
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.report import pairs_grid
 from burnish.seeds import parse_seeds
 from burnish.storage import open_samples

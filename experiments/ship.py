@@ -10,10 +10,11 @@ from pathlib import Path
 
 import tyro
 
-from burnish.checkpoint import SHIPPED, load_model, save_model
+from burnish.checkpoint import load_model, save_model
 from burnish.generators.consistency import ConsistencyModel
+from burnish.hub import SHIPPED
 from burnish.metrics import make_reference
-from burnish.metrics.judges import load_extractor
+from burnish.metrics.load import load_extractor
 from burnish.storage import open_samples
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 import tyro
 
-from burnish.experiment import load_experiment
-from burnish.generators import load_generator
+from burnish.files import provenance, write_json
+from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.metrics import evaluate, make_reference
-from burnish.metrics.judges import load_extractor
-from burnish.provenance import provenance, write_json
-from burnish.recipes import load_real
+from burnish.metrics.load import load_extractor
 from burnish.refine.refiner import Refiner, settings_for
 from burnish.samples import Samples
+from burnish.training.experiment import load_experiment
+from burnish.training.recipes import load_real
 
 FIRST_SEED = 500_000
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from burnish.engines.ahead import ahead
+from burnish.jobs.prefetch import ahead
 
 
 def threads():

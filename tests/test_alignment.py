@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from burnish.checkpoint import SHIPPED
 from burnish.cli import main
 from burnish.errors import InputError
-from burnish.guide.alignment import (
+from burnish.guide.model import Guide
+from burnish.hub import SHIPPED
+from burnish.samples import Samples, from_uint8
+from burnish.studies.gradients import (
     cosine,
     logit_gradient,
     low_frequencies,
     low_frequency_share,
     toward_nearest,
 )
-from burnish.guide.model import Guide
-from burnish.guide.training import attacked_logits, tell_apart
-from burnish.samples import Samples, from_uint8
+from burnish.training.validation import attacked_logits, tell_apart
 
 
 def wave(rows, columns, height=32, width=32):

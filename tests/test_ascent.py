@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from burnish.refine.ascent import L2Ball, LinfBall, Unbounded, last, pgd, sgld
+from burnish.ascent.loop import L2Ball, LinfBall, Unbounded, last, pgd, sgld
 
 BALLS = [L2Ball(0.4), LinfBall(0.05), Unbounded(), L2Ball(math.inf)]
 SHAPE = (1, 8, 8)

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from burnish import checkpoint
-from burnish.checkpoint import file_sha256, load_model, save_model, write_aside
+from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
+from burnish.files import path_sha256, write_aside
 from burnish.networks import build
 
 NETWORK = {
@@ -232,4 +233,4 @@ def test_write_aside_starts_afresh(tmp_path):
 def test_file_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert file_sha256(tmp_path / "abc") == expected
+    assert path_sha256(tmp_path / "abc") == expected

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from burnish.config import Experiment, TrainingConfig
 from burnish.errors import InputError
-from burnish.experiment import load_experiment, read
+from burnish.schema import read
+from burnish.training.config import Experiment, TrainingConfig
+from burnish.training.experiment import load_experiment
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from burnish.refine.ascent import L2Ball, Update, pgd
-from burnish.refine.continuous import climb
+from burnish.ascent.loop import L2Ball, Update, pgd
+from burnish.refine.batching import climb
 from burnish.samples import Samples
 
 TARGET = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
@@ -88,7 +88,7 @@ def test_images_wait_for_those_before_them_but_not_for_long():
 
 
 def test_only_so_many_batches_wait(monkeypatch):
-    monkeypatch.setattr("burnish.refine.continuous.MOST_WAITING", 3)
+    monkeypatch.setattr("burnish.refine.batching.MOST_WAITING", 3)
     _, batches = some_batches([1] * 40)
     batches[0] = (batches[0][0], torch.zeros(1, dtype=torch.int64))
     taken = []

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from burnish import recipes
-from burnish.config import ConsistencyConfig, Experiment, TeacherConfig, TrainingConfig
 from burnish.errors import InputError
-from burnish.generators import ConsistencyModel, DiffusionModel, load_generator
-from burnish.generators.diffusion import solve
+from burnish.generators.consistency import ConsistencyModel
+from burnish.generators.diffusion import DiffusionModel, solve
+from burnish.generators.load import load_generator
 from burnish.generators.scalings import Scalings
 from burnish.generators.unet import build_unet
 from burnish.storage.datasets import Dataset
+from burnish.training.config import ConsistencyConfig, Experiment, TeacherConfig, TrainingConfig
 
 STEPS = TrainingConfig(num_steps=6, batch_size=8, warmup_steps=1, save_every=2, log_every=1)
 

@@ -20,11 +20,11 @@ from torch import nn
 
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
-from burnish.generators.loss import ConsistencyLoss, DenoisingLoss, heun_step
 from burnish.generators.scalings import Preconditioned, Scalings
 from burnish.generators.unet import build_unet
 from burnish.samples import Samples
 from burnish.seeds import stream
+from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss, heun_step
 
 SCALINGS = Scalings(sigma_max=60.0, sigma_data=0.6)
 SIGMAS = torch.tensor([0.002, 0.0021, 0.1, 0.5, 3.0, 80.0])

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from burnish.ascent.loop import Unbounded, last, sgld
 from burnish.errors import InputError
 from burnish.guide.model import OBJECTIVES, Guide
 from burnish.metrics.formulas import frechet_distance
 from burnish.metrics.moments import MomentSum
-from burnish.refine.ascent import Unbounded, last, sgld
 
 # Logits from the ordinary to the extreme, where a careless log(sigmoid) is infinite.
 SCALES = torch.tensor([0.1, 1, 10, 100], dtype=torch.float64)

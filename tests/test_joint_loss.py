@@ -6,12 +6,18 @@ import math
 import pytest
 import torch
 
-from burnish.config import AttackConfig, GrowthConfig, JointConfig
 from burnish.errors import InputError
-from burnish.guide.loss import TERMS, JointLoss, area_under_curve, attack_fake, attack_real
 from burnish.guide.model import Guide
-from burnish.guide.training import joint_loss, realness_card, validate_joint
 from burnish.samples import Samples
+from burnish.training.config import AttackConfig, GrowthConfig, JointConfig
+from burnish.training.losses.joint import (
+    TERMS,
+    JointLoss,
+    area_under_curve,
+    attack_fake,
+    attack_real,
+)
+from burnish.training.validation import joint_loss, realness_card, validate_joint
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
 FAKE = AttackConfig(eps=math.inf, step_size=0.1, num_steps=4, random_start=False)

@@ -12,21 +12,22 @@ from torch import nn
 
 from burnish import recipes
 from burnish.checkpoint import save_model
-from burnish.config import (
+from burnish.errors import InputError
+from burnish.generators.latent import LatentModel
+from burnish.generators.load import load_generator
+from burnish.guide.load import load_guide
+from burnish.networks import Discriminator, build
+from burnish.seeds import Streams
+from burnish.storage.datasets import Dataset
+from burnish.training.config import (
     Experiment,
     GeneratorConfig,
     JointConfig,
     TrainingConfig,
 )
-from burnish.errors import InputError
-from burnish.generators import LatentModel, load_generator
-from burnish.generators.adversarial import AdversarialLoss, Adversaries, settle
-from burnish.generators.variational import EvidenceLoss
-from burnish.guide.load import load_guide
-from burnish.networks import Discriminator, build
-from burnish.recipes.joint import _fakes_of
-from burnish.seeds import Streams
-from burnish.storage.datasets import Dataset
+from burnish.training.losses.adversarial import AdversarialLoss, Adversaries, settle
+from burnish.training.losses.elbo import EvidenceLoss
+from burnish.training.recipes.joint import _fakes_of
 
 NETWORK = {"name": "decoder", "in_channels": 1, "num_classes": 4, "image_size": 8,
            "latent_size": 5, "widths": [8, 6, 4]}  # fmt: skip

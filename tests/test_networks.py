@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from burnish.errors import InputError
-from burnish.networks import NETWORKS, Judge, LibraryClassifier, ResNet, WideResNet, build
+from burnish.networks import NETWORKS, Judge, PretrainedClassifier, ResNet, WideResNet, build
 
 # The smallest of each, which also says that every registered network is looked at.
 SMALL = {
@@ -119,7 +119,7 @@ def test_judges_can_be_told_apart():
 )
 def test_library_models_by_name_without_weights(source, channels):
     torch.manual_seed(0)
-    model = LibraryClassifier(source, num_classes=4, in_channels=channels).eval()
+    model = PretrainedClassifier(source, num_classes=4, in_channels=channels).eval()
     images = torch.rand(2, channels, 64, 64)
     assert model(images).shape == (2, 4)
     # Fed with normalised pixels, as the library's own users would.

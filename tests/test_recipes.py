@@ -8,7 +8,10 @@ import shutil
 import pytest
 import torch
 
-from burnish.config import (
+from burnish.errors import InputError
+from burnish.generators.consistency import ConsistencyModel
+from burnish.storage import open_samples, write_samples
+from burnish.training.config import (
     AbsorbConfig,
     AttackConfig,
     ConsistencyConfig,
@@ -19,12 +22,9 @@ from burnish.config import (
     TeacherConfig,
     TrainingConfig,
 )
-from burnish.errors import InputError
-from burnish.generators.consistency import ConsistencyModel
-from burnish.recipes import load_real, train_absorb, train_consistency, train_joint
-from burnish.recipes.joint import _fakes, _fakes_of
-from burnish.recipes.parts import network_arguments
-from burnish.storage import open_samples, write_samples
+from burnish.training.recipes import load_real, train_absorb, train_consistency, train_joint
+from burnish.training.recipes.joint import _fakes, _fakes_of
+from burnish.training.recipes.parts import network_arguments
 
 SHORT = TrainingConfig(num_steps=2, batch_size=8, mixed_precision="no", learning_rate=1e-3)
 EXPERIMENT = Experiment(

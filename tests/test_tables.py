@@ -14,10 +14,10 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.unet import build_unet
 from burnish.metrics.ranks import rank_correlation
 from burnish.networks import build
-from burnish.refine.controls import Control, apply_control, blur, resample_counts, sharpen
 from burnish.samples import Samples, to_uint8
 from burnish.storage import open_samples
-from burnish.tables import Workshop, agreement, load_tables, measure, summary, workshop
+from burnish.studies import Workshop, agreement, load_tables, measure, summary, workshop
+from burnish.studies.baselines import Control, apply_control, blur, resample_counts, sharpen
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 TABLES = """

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from burnish.config import TrainingConfig
 from burnish.errors import InputError
 from burnish.samples import from_uint8
-from burnish.training import Batches, train
+from burnish.training.config import TrainingConfig
+from burnish.training.loop import Batches, train
 
 CONFIG = TrainingConfig(
     num_steps=12,

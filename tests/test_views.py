@@ -11,13 +11,19 @@ import torch
 from torch.nn.functional import one_hot
 
 from burnish.checkpoint import load_model
-from burnish.config import Experiment, JudgeConfig, TrainingConfig, ViewsConfig
-from burnish.engines.scoring import evaluate_file
 from burnish.errors import InputError
 from burnish.guide.load import load_guide
-from burnish.recipes import train_judge
+from burnish.jobs.scoring import evaluate_file
 from burnish.storage.datasets import Dataset
-from burnish.views import contrastive_loss, crop, matched, random_views, recolor
+from burnish.training.config import Experiment, JudgeConfig, TrainingConfig, ViewsConfig
+from burnish.training.losses.contrastive import (
+    contrastive_loss,
+    crop,
+    matched,
+    random_views,
+    recolor,
+)
+from burnish.training.recipes import train_judge
 
 CONFIG = ViewsConfig()
 

@@ -17,10 +17,10 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
-from burnish.generators.loss import heun_step
 from burnish.generators.scalings import Scalings
 from burnish.generators.unet import UNetGenerator, load_unet, read_card
 from burnish.seeds import Streams
+from burnish.training.losses.consistency import heun_step
 
 __all__ = ["SOLVERS", "DiffusionModel", "solve"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
-from burnish.generators.generator import Generator
+from burnish.generators.base import Generator
 from burnish.networks import Decoder, Gaussian
 from burnish.seeds import Streams
 

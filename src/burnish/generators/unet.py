@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 
-from burnish.checkpoint import write_aside
 from burnish.errors import InputError
-from burnish.generators.generator import Generator
+from burnish.files import write_aside
+from burnish.generators.base import Generator
 from burnish.generators.scalings import Preconditioned, Scalings
 
 __all__ = ["UNetGenerator", "build_unet", "load_unet", "read_card"]

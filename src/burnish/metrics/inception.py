@@ -21,8 +21,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
-from burnish.checkpoint import file_sha256
 from burnish.errors import InputError
+from burnish.files import path_sha256
 
 __all__ = ["blank_inception", "fold", "load_inception", "multiplies_float16", "packaged_weights"]
 
@@ -75,7 +75,7 @@ def blank_inception(layers: list[str]) -> nn.Module:
 
 
 def _read_script(path: Path) -> Mapping[str, Tensor]:
-    if file_sha256(path) != SHA256:
+    if path_sha256(path) != SHA256:
         raise InputError(f"{path} holds other weights than those of {PACKAGE} 0.1.3; install that")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out

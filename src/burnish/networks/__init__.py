@@ -9,23 +9,23 @@ from torch import nn
 from burnish.errors import InputError, unknown
 from burnish.networks.decoder import Decoder
 from burnish.networks.encoder import Discriminator, Encoder
+from burnish.networks.features import Judge
 from burnish.networks.frozen import Frozen
 from burnish.networks.gaussian import Gaussian
-from burnish.networks.judge import Judge
-from burnish.networks.library import LibraryClassifier
 from burnish.networks.normalize import Normalize
+from burnish.networks.pretrained import PretrainedClassifier
 from burnish.networks.resnet import ResNet, WideResNet
 
 __all__ = [
     "NETWORKS", "Decoder", "Discriminator", "Encoder", "Frozen", "Gaussian", "Judge",
-    "LibraryClassifier", "Normalize", "ResNet", "WideResNet", "build",
+    "PretrainedClassifier", "Normalize", "ResNet", "WideResNet", "build",
 ]  # fmt: skip
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,
     "wide_resnet": WideResNet,
     "judge": Judge,
-    "library": LibraryClassifier,
+    "library": PretrainedClassifier,
     "decoder": Decoder,
     "gaussian": Gaussian,
 }

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from burnish.ascent.loop import Ball, L2Ball, LinfBall, Unbounded, Update
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 from burnish.networks import Frozen
-from burnish.refine.ascent import Ball, L2Ball, LinfBall, Unbounded, Update
-from burnish.refine.continuous import Climbed, climb
+from burnish.refine.batching import Climbed, climb
 from burnish.refine.settings import PRESETS, RefineSettings, settings_for
 from burnish.refine.speed import COMPILE, fastest, precision_for
 from burnish.samples import Samples

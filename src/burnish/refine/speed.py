@@ -17,9 +17,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from burnish.checkpoint import write_aside
 from burnish.errors import InputError
-from burnish.refine.continuous import MOST_WAITING
+from burnish.files import write_aside
+from burnish.refine.batching import MOST_WAITING
 
 __all__ = ["COMPILE", "batch_size_for", "fastest", "precision_for"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from burnish.checkpoint import write_aside
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.report.charts import Chart, realness_chart, run_charts, steps_chart
 from burnish.report.gallery import Galleries, data_uri, galleries
 from burnish.report.inputs import Source, judges, read_source

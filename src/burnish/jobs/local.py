@@ -12,12 +12,11 @@ import pyarrow.parquet as pq
 from torch import Tensor
 from tqdm import tqdm
 
-from burnish.checkpoint import check_target, write_aside
-from burnish.engines.ahead import ahead
 from burnish.errors import InputError
-from burnish.generators.generator import Generator
+from burnish.files import card_path, check_target, ledger_path, provenance, write_aside, write_json
+from burnish.generators.base import Generator
 from burnish.guide.model import Guide
-from burnish.provenance import provenance, sidecar_of, write_json
+from burnish.jobs.prefetch import ahead
 from burnish.refine.labels import choose_labels
 from burnish.refine.refiner import Ledger, Refiner, RefineSettings, check_fit
 from burnish.refine.speed import batch_size_for
@@ -26,12 +25,7 @@ from burnish.storage import SampleFile, open_samples, write_samples
 
 Batch = TypeVar("Batch", bound=Sized)
 
-__all__ = ["check_refinable", "ledger_of", "refine_file", "sample_file"]
-
-
-def ledger_of(path: Path) -> Path:
-    """Return the parquet file beside refined samples that says what was done to each image."""
-    return path.with_name(f"{path.name}.ledger.parquet")
+__all__ = ["check_refinable", "refine_file", "sample_file"]
 
 
 def sample_file(
@@ -56,7 +50,7 @@ def sample_file(
     """
     began = time.perf_counter()
     check_target(out)
-    check_target(sidecar_of(out))
+    check_target(card_path(out))
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images cannot be made; give 1 or more")
     batches = generator.batches(seeds, labels, batch_size)
@@ -70,7 +64,7 @@ def sample_file(
         "seconds": time.perf_counter() - began,
         **provenance(),
     }
-    write_json(sidecar_of(out), facts)
+    write_json(card_path(out), facts)
     return facts
 
 
@@ -122,15 +116,15 @@ def refine_file(
     check_target(out, source)
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in the folder that is refined; choose another place")
-    ledger_path = ledger_of(out)
-    for path in (ledger_path, sidecar_of(out)):
-        check_target(path, source, sidecar_of(source), ledger_of(source))
+    ledger_file = ledger_path(out)
+    for path in (ledger_file, card_path(out)):
+        check_target(path, source, card_path(source), ledger_path(source))
     check_refinable(file, refiner.guide, labeling)
     if batch_size is None:
         file.batch_size = batch_size_for(refiner.guide.network, file.image_shape)
     labels = _labels(file, refiner.guide, labeling)
     totals = {"num_steps": 0, "real enough": 0}
-    with write_aside(ledger_path) as aside, closing(_LedgerFile(aside)) as ledger:
+    with write_aside(ledger_file) as aside, closing(_LedgerFile(aside)) as ledger:
 
         def refined() -> Iterator[Samples]:
             for part in _progress("refine", refiner(ahead(file), labels), len(file)):
@@ -157,7 +151,7 @@ def refine_file(
         "seconds": time.perf_counter() - began,
         **provenance(),
     }
-    write_json(sidecar_of(out), facts)
+    write_json(card_path(out), facts)
     return facts
 
 

@@ -11,22 +11,22 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from burnish.checkpoint import SHIPPED, file_sha256, fingerprint
-from burnish.engines.local import refine_file, sample_file
-from burnish.engines.scoring import evaluate_file, shown
 from burnish.errors import InputError, unknown
-from burnish.generators import load_generator
+from burnish.files import card_path, path_sha256, provenance, write_json
+from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
+from burnish.hub import SHIPPED, shipped
+from burnish.jobs.local import refine_file, sample_file
+from burnish.jobs.scoring import evaluate_file, shown
 from burnish.metrics import make_reference
-from burnish.metrics.judges import load_extractor, shipped_references
-from burnish.provenance import provenance, sidecar_of, write_json
-from burnish.refine.controls import apply_control
+from burnish.metrics.load import load_extractor
 from burnish.refine.labels import choose_labels
 from burnish.refine.settings import RefineSettings, settings_for
 from burnish.seeds import parse_seeds
 from burnish.storage import open_samples, write_samples
-from burnish.tables.rows import Row, Tables, expand
-from burnish.tables.summary import agreement, summary
+from burnish.studies.baselines import apply_control
+from burnish.studies.summary import agreement, summary
+from burnish.studies.tables import Row, Tables, expand
 
 __all__ = ["Judge", "Workshop", "measure"]
 
@@ -77,12 +77,12 @@ class Workshop:
         Raises:
             InputError: There is no such judge, or no reference for it.
         """
-        name, shipped = self.path(source), shipped_references()
+        name, known = self.path(source), shipped("reference")
         extractor = load_extractor(name, self.device)
         if real is None:
-            if name not in shipped:
+            if name not in known:
                 raise InputError(f"no statistics ship with {source}; give real images")
-            path = shipped[name]
+            path = known[name]
         else:
             key = f"{extractor.sha256[:8]}-{self._fingerprint(real)[:8]}"
             path = self.folder / f"reference-{key}.npz"
@@ -92,7 +92,7 @@ class Workshop:
                 make_reference(shown(file), extractor, source=words, num_images=len(file)).save(
                     path
                 )
-        return Judge(name, str(path), _digest(extractor.sha256 + file_sha256(path))[:8])
+        return Judge(name, str(path), _digest(extractor.sha256 + path_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:
         """Return the resolved settings of a row's refinement, None if it has none.
@@ -123,7 +123,7 @@ class Workshop:
     def images(self, row: Row, seeds: str) -> Path:
         """Return the file of a row's images, made now if it is not here."""
         path = self.folder / f"{self.key(row, seeds)}.npz"
-        if path.exists() and sidecar_of(path).exists():  # the latter is written last
+        if path.exists() and card_path(path).exists():  # the latter is written last
             return path
         if not (row.guide or row.control):
             generator = load_generator(self.path(row.generator), row.num_steps).to(self.device)
@@ -146,14 +146,14 @@ class Workshop:
         write_samples(out, apply_control(file, row.control, classes), len(file), file.names)
         seconds = time.perf_counter() - began
         control = dataclasses.asdict(row.control)
-        write_json(sidecar_of(out), {"control": control, "seconds": seconds, **provenance()})
+        write_json(card_path(out), {"control": control, "seconds": seconds, **provenance()})
 
     def score(self, row: Row, seeds: str, judge: Judge) -> dict[str, Any]:
         """Return the metrics of a row's images, and what making them took of its base."""
         key = self.key(row, seeds)
         path, card = (
             self.folder / f"{key}.{judge.key}.json",
-            sidecar_of(self.folder / f"{key}.npz"),
+            card_path(self.folder / f"{key}.npz"),
         )
         if not (path.exists() and card.exists()):
             images = self.images(row, seeds)
@@ -230,4 +230,4 @@ def _fingerprint(source: str | Path, shipped: str = "") -> str:
     """Return a hash of the files of a model; of its name alone if it is neither here nor ours."""
     path = SHIPPED / source / shipped if shipped else Path(source)
     path = path if path.exists() else Path(source)
-    return fingerprint(path) if path.exists() else _digest(str(source))
+    return path_sha256(path) if path.exists() else _digest(str(source))

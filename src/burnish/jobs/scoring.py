@@ -8,11 +8,11 @@ from zipfile import BadZipFile, ZipFile
 
 from tqdm import tqdm
 
-from burnish.checkpoint import check_target
 from burnish.errors import InputError, unknown
+from burnish.files import check_target, provenance
+from burnish.hub import shipped
 from burnish.metrics import FeatureExtractor, Reference, evaluate, make_reference
-from burnish.metrics.judges import load_extractor, shipped_judges, shipped_references
-from burnish.provenance import provenance
+from burnish.metrics.load import load_extractor
 from burnish.samples import Samples, to_uint8
 from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
@@ -51,17 +51,17 @@ def evaluate_file(
     if num_neighbors < 1:
         raise InputError(f"num_neighbors must be at least 1, not {num_neighbors}")
     real_path = reference_path(reference)
-    if reference not in shipped_references() and not real_path.exists():
+    if reference not in shipped("reference") and not real_path.exists():
         if real_path.suffix:
             raise InputError(f"no such reference: there is no {real_path}")
         if not ROWS.fullmatch(reference):
-            raise unknown("reference", reference, [*shipped_references(), "PATH"])
+            raise unknown("reference", reference, [*shipped("reference"), "PATH"])
     if save_reference:
         check_target(save_reference, generated, real_path)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
     if feature_extractor is None:
-        feature_extractor = reference if reference in shipped_judges() else DEFAULT_EXTRACTOR
+        feature_extractor = reference if reference in shipped("features") else DEFAULT_EXTRACTOR
     extractor = load_extractor(feature_extractor, device)
     try:
         extractor(to_uint8(next(iter(file)).images[:1]))
@@ -96,9 +96,9 @@ def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250
     Raises:
         InputError: It does not exist, or was made with another extractor.
     """
-    shipped = shipped_references()
-    if name in shipped or _holds_statistics(Path(name)):
-        return Reference.load(shipped.get(name, Path(name)), extractor=extractor)
+    known = shipped("reference")
+    if name in known or _holds_statistics(Path(name)):
+        return Reference.load(known.get(name, Path(name)), extractor=extractor)
     if rows := ROWS.fullmatch(name):
         data = load_dataset(rows[1], rows[2])
         parts = (

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from burnish import __version__
-from burnish.config import ConsistencyConfig, Experiment
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
-from burnish.generators.loss import ConsistencyLoss, DenoisingLoss
 from burnish.generators.scalings import Preconditioned, Scalings
 from burnish.generators.unet import build_unet
-from burnish.recipes.parts import batches_of, facts_of, plain
 from burnish.storage.datasets import Dataset
-from burnish.training import train
+from burnish.training.config import ConsistencyConfig, Experiment
+from burnish.training.loop import train
+from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss
+from burnish.training.recipes.parts import batches_of, facts_of, plain
 
 __all__ = ["train_consistency"]
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from burnish import __version__
-from burnish.commands import COMMANDS, app
+from burnish.cli.commands import COMMANDS, app
 from burnish.errors import InputError, unknown
 
 __all__ = ["main"]

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
 
-__all__ = ["LibraryClassifier"]
+__all__ = ["PretrainedClassifier"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class LibraryClassifier(nn.Module):
+class PretrainedClassifier(nn.Module):
     """A classifier of another library with its normalisation moved inside.
 
     Args:

@@ -8,13 +8,19 @@ from torch import Tensor, nn
 
 from burnish import __version__
 from burnish.checkpoint import save_model
-from burnish.config import Experiment, JudgeConfig
 from burnish.networks import build
-from burnish.recipes.parts import accuracy_of, batches_of, facts_of, network_arguments, plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset
-from burnish.training import train
-from burnish.views import contrastive_loss, matched, random_views
+from burnish.training.config import Experiment, JudgeConfig
+from burnish.training.loop import train
+from burnish.training.losses.contrastive import contrastive_loss, matched, random_views
+from burnish.training.recipes.parts import (
+    accuracy_of,
+    batches_of,
+    facts_of,
+    network_arguments,
+    plain,
+)
 
 __all__ = ["train_judge"]
 
@@ -93,7 +99,7 @@ def train_judge(
     settings = plain(config) | facts_of(data)
     if by_labels:
         del settings["task"], settings["views"]  # which are nothing to a judge of labels
-    run = out / f"judge-{name}"
+    run = out / f"features-{name}"
     best = train(
         build(arguments), task, batches_of(data, config.training), config.training, run,
         validate=lambda model: {"score": task.measure(model, held_out, device)},

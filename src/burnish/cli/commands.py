@@ -41,7 +41,7 @@ def demo(
         num_images: How many images, from seed 0 on.
         device: Where to compute.
     """
-    from burnish.demo import run_demo
+    from burnish.studies.demo import run_demo
 
     print(run_demo(out, num_images, resolve_device(device), data))
 
@@ -74,7 +74,7 @@ def train(
         dry_run: Print the resolved experiment and stop.
     """
     from burnish import recipes
-    from burnish.experiment import load_experiment
+    from burnish.training.experiment import load_experiment
 
     if what not in WHAT:
         raise unknown("training", what, WHAT)
@@ -132,8 +132,8 @@ def sample(
         device: Where to compute.
         dry_run: Say what would be done and stop.
     """
-    from burnish.engines.local import sample_file
-    from burnish.generators import load_generator
+    from burnish.generators.load import load_generator
+    from burnish.jobs.local import sample_file
     from burnish.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
@@ -208,8 +208,8 @@ def refine(
         device: Where to compute.
         dry_run: Print the resolved settings and stop.
     """
-    from burnish.engines.local import check_refinable, refine_file
     from burnish.guide.load import load_guide
+    from burnish.jobs.local import check_refinable, refine_file
     from burnish.refine.labels import LABELINGS
     from burnish.refine.refiner import Refiner, settings_for
     from burnish.storage import open_samples
@@ -267,8 +267,8 @@ def evaluate(
         batch_size: Images per network call.
         device: Where to compute.
     """
-    from burnish.checkpoint import check_target
-    from burnish.engines.scoring import evaluate_file, reference_path
+    from burnish.files import check_target
+    from burnish.jobs.scoring import evaluate_file, reference_path
 
     if json_out:
         others = [save_reference] if save_reference else []
@@ -278,7 +278,7 @@ def evaluate(
         batch_size=batch_size, device=resolve_device(device), save_reference=save_reference,
     )  # fmt: skip
     if json_out:
-        from burnish.provenance import write_json
+        from burnish.files import write_json
 
         write_json(json_out, result)
     shown = ("fid", "kid", "inception_score", "precision", "recall")
@@ -299,7 +299,7 @@ def report(results: Positional[tuple[Path, ...]], out: Path = Path("report.html"
         results: JSON files of evaluate, folders of demo, run folders of train.
         out: The page.
     """
-    from burnish.checkpoint import check_target
+    from burnish.files import check_target
     from burnish.report import write_report
 
     if not results:

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from burnish import __version__
-from burnish.config import Experiment, GeneratorConfig
 from burnish.errors import InputError
-from burnish.generators.adversarial import AdversarialLoss, Adversaries, settle
 from burnish.generators.latent import LatentModel
-from burnish.generators.variational import Autoencoder, EvidenceLoss
 from burnish.networks import Decoder, Discriminator, Encoder, Gaussian, build
-from burnish.recipes.parts import batches_of, facts_of, plain
 from burnish.storage.datasets import Dataset
-from burnish.training import Loss, train
+from burnish.training.config import Experiment, GeneratorConfig
+from burnish.training.loop import Loss, train
+from burnish.training.losses.adversarial import AdversarialLoss, Adversaries, settle
+from burnish.training.losses.elbo import Autoencoder, EvidenceLoss
+from burnish.training.recipes.parts import batches_of, facts_of, plain
 
 __all__ = ["train_generator"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from burnish.checkpoint import write_aside
-from burnish.config import Experiment, TrainingConfig
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.storage.datasets import Dataset, load_dataset, parse_rows
-from burnish.training import Batches
+from burnish.training.config import Experiment, TrainingConfig
+from burnish.training.loop import Batches
 
 __all__ = [
     "accuracy_of", "batches_of", "facts_of", "load_real", "network_arguments",

@@ -8,19 +8,20 @@ import torch
 from tqdm import tqdm
 
 from burnish import __version__
-from burnish.checkpoint import fingerprint, load_model, save_model
-from burnish.config import Experiment, JointConfig
+from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError, unknown
-from burnish.generators import load_generator
+from burnish.files import path_sha256
+from burnish.generators.load import load_generator
 from burnish.guide.model import Guide
-from burnish.guide.training import joint_loss, realness_card, validate_joint
 from burnish.networks import build
-from burnish.recipes.parts import batches_of, facts_of, network_arguments, plain, remade
 from burnish.refine.settings import NAMES as REFINE_NAMES
 from burnish.seeds import stream
 from burnish.storage import write_samples
 from burnish.storage.datasets import Dataset, load_dataset
-from burnish.training import Batches, train
+from burnish.training.config import Experiment, JointConfig
+from burnish.training.loop import Batches, train
+from burnish.training.recipes.parts import batches_of, facts_of, network_arguments, plain, remade
+from burnish.training.validation import joint_loss, realness_card, validate_joint
 
 __all__ = ["train_joint"]
 
@@ -127,7 +128,7 @@ def _fakes_of(config: JointConfig, run: Path, device: str) -> Dataset:
             f"nor {places[1]}) or name a file of images under joint: fakes"
         )
     drawn = {"num_fakes": config.num_fakes, "fake_seed": config.fake_seed}
-    with remade(path, {"generator": fingerprint(place), **drawn}, given=True) as missing:
+    with remade(path, {"generator": path_sha256(place), **drawn}, given=True) as missing:
         if missing:
             generator = load_generator(str(place)).to(device)
             seeds = range(config.fake_seed, config.fake_seed + config.num_fakes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
 
-from burnish.config import ViewsConfig
+from burnish.training.config import ViewsConfig
 
 __all__ = ["contrastive_loss", "crop", "matched", "random_views", "recolor"]
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import cross_entropy
 
-from burnish.config import AttackConfig, GrowthConfig
+from burnish.ascent.loop import L2Ball, last, pgd
 from burnish.errors import InputError, unknown
 from burnish.guide.model import OBJECTIVES, Guide
-from burnish.refine.ascent import L2Ball, last, pgd
 from burnish.samples import Samples
+from burnish.training.config import AttackConfig, GrowthConfig
 
 __all__ = ["JointLoss", "area_under_curve", "attack_fake", "attack_real"]
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from burnish.checkpoint import SHIPPED, file_sha256, load_model
+from burnish.checkpoint import load_model
 from burnish.errors import InputError, unknown
+from burnish.files import path_sha256
+from burnish.hub import shipped
 from burnish.metrics.features import (
     FeatureExtractor,
     FidelityExtractor,
@@ -11,19 +13,7 @@ from burnish.metrics.features import (
     known_extractors,
 )
 
-__all__ = ["load_extractor", "shipped_judges", "shipped_references"]
-
-
-def shipped_judges() -> dict[str, Path]:
-    """Return the judges that come with the package: ``<data set>/<judge>`` -> file."""
-    found = sorted(SHIPPED.glob("*/judge-*.safetensors"))
-    return {f"{path.parent.name}/{path.stem.removeprefix('judge-')}": path for path in found}
-
-
-def shipped_references() -> dict[str, Path]:
-    """Return the shipped reference statistics, named like the judge that made them."""
-    found = sorted(SHIPPED.glob("*/reference-*.npz"))
-    return {f"{path.parent.name}/{path.stem.removeprefix('reference-')}": path for path in found}
+__all__ = ["load_extractor"]
 
 
 def load_extractor(name: str, device: str = "cpu") -> FeatureExtractor:
@@ -37,7 +27,7 @@ def load_extractor(name: str, device: str = "cpu") -> FeatureExtractor:
     Raises:
         InputError: There is no such extractor, or its weights cannot be had.
     """
-    judges = shipped_judges()
+    judges = shipped("features")
     if name in judges or name.endswith(".safetensors"):
         path = judges.get(name, Path(name))
         module, card = load_model(path)
@@ -48,7 +38,7 @@ def load_extractor(name: str, device: str = "cpu") -> FeatureExtractor:
         if not classifies:
             called += " (self-supervised)"
         return JudgeExtractor(
-            module.to(device), called, file_sha256(path), classifies, card.get("image_shape")
+            module.to(device), called, path_sha256(path), classifies, card.get("image_shape")
         )
     if name not in known_extractors():
         raise unknown("feature extractor", name, [*judges, *known_extractors()])

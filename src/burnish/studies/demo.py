@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from burnish.engines.local import refine_file, sample_file
-from burnish.engines.scoring import evaluate_file
 from burnish.errors import InputError, unknown
-from burnish.generators import load_generator, shipped_generators
+from burnish.files import provenance, write_json
+from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
-from burnish.provenance import provenance, write_json
+from burnish.hub import shipped
+from burnish.jobs.local import refine_file, sample_file
+from burnish.jobs.scoring import evaluate_file
 from burnish.refine.refiner import settings_for
 from burnish.report import write_report
 
@@ -37,8 +38,8 @@ def run_demo(
     Raises:
         InputError: There are no such models or too few images, or the folder cannot be written.
     """
-    if data not in shipped_generators():
-        raise unknown("demo", data, shipped_generators())
+    if data not in list(shipped("generator")):
+        raise unknown("demo", data, list(shipped("generator")))
     if num_images < 10:
         raise InputError(f"the demo needs at least 10 images to compare, not {num_images}")
     try:

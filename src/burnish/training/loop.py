@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from burnish.checkpoint import write_aside
-from burnish.config import TrainingConfig
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.samples import Samples, from_uint8
 from burnish.seeds import stream
+from burnish.training.config import TrainingConfig
 
 __all__ = ["Batches", "Loss", "train"]
 

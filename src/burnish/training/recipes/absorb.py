@@ -5,18 +5,18 @@ from pathlib import Path
 import torch
 
 from burnish import __version__
-from burnish.checkpoint import file_sha256, fingerprint
-from burnish.config import Experiment
-from burnish.engines.local import refine_file, sample_file
 from burnish.errors import InputError
+from burnish.files import path_sha256
 from burnish.generators.consistency import ConsistencyModel
-from burnish.generators.loss import ImitationLoss
 from burnish.generators.scalings import Preconditioned
 from burnish.guide.load import load_guide
-from burnish.recipes.parts import batches_of, plain, remade
+from burnish.jobs.local import refine_file, sample_file
 from burnish.refine.settings import settings_for
 from burnish.storage.datasets import load_dataset
-from burnish.training import train
+from burnish.training.config import Experiment
+from burnish.training.loop import train
+from burnish.training.losses.consistency import ImitationLoss
+from burnish.training.recipes.parts import batches_of, plain, remade
 
 __all__ = ["train_absorb"]
 
@@ -46,8 +46,8 @@ def train_absorb(experiment: Experiment, out: Path, device: str) -> Path:
     settings = settings_for(guide, None)
     seeds = range(config.first_seed, config.first_seed + config.num_images)
     facts = {
-        "generator": fingerprint(pipeline),
-        "guide": file_sha256(guide_path),
+        "generator": path_sha256(pipeline),
+        "guide": path_sha256(guide_path),
         "refine": plain(settings),
         "seeds": [seeds[0], seeds[-1]],
     }
@@ -68,7 +68,7 @@ def train_absorb(experiment: Experiment, out: Path, device: str) -> Path:
         "name": f"{experiment.name}-absorbed",
         "absorbed": plain(config),
         "guide": guide.card.get("name"),
-        "guide_sha256": file_sha256(guide_path),
+        "guide_sha256": path_sha256(guide_path),
         "refine": plain(settings),
         "burnish": __version__,
     }

@@ -1,8 +1,8 @@
 """Tables of measurements: rows described in YAML, measured on ranges of seeds, resumably."""
 
-from burnish.tables.rows import Row, Table, Tables, expand, load_tables
-from burnish.tables.summary import agreement, summary
-from burnish.tables.workshop import Workshop, measure
+from burnish.studies.cache import Workshop, measure
+from burnish.studies.summary import agreement, summary
+from burnish.studies.tables import Row, Table, Tables, expand, load_tables
 
 __all__ = [
     "Row",

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import yaml
 
 from burnish.errors import InputError
-from burnish.experiment import read
-from burnish.refine.controls import Control
 from burnish.refine.settings import RefineSettings
+from burnish.schema import read
 from burnish.seeds import parse_seeds
+from burnish.studies.baselines import Control
 
 __all__ = ["Row", "Table", "Tables", "expand", "load_tables"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.config import AttackConfig, JointConfig
-from burnish.guide.loss import JointLoss, area_under_curve, attack_fake, attack_real
 from burnish.guide.model import Guide
 from burnish.samples import Samples
+from burnish.training.config import AttackConfig, JointConfig
+from burnish.training.losses.joint import JointLoss, area_under_curve, attack_fake, attack_real
 
 __all__ = ["attacked_logits", "joint_loss", "realness_card", "tell_apart", "validate_joint"]
 

@@ -1,0 +1,78 @@
+"""From a name to files: what ships in the package, a local path, or the Hugging Face hub.
+
+Shipped models lie in one folder per collection, ``weights/cifar10/`` for example:
+
+    ========== ============================ ===============================
+    kind       name                         files
+    ========== ============================ ===============================
+    guide      ``cifar10``                  ``guide.safetensors``
+    generator  ``cifar10``                  ``generator/``
+    features   ``cifar10/plain``            ``features-plain.safetensors``
+    reference  ``cifar10/plain``            ``reference-plain.npz``
+    ========== ============================ ===============================
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from burnish.errors import InputError, unknown
+
+__all__ = ["SHIPPED", "find", "shipped"]
+
+Kind = Literal["guide", "generator", "features", "reference"]
+
+SHIPPED = Path(__file__).parent / "weights"
+PATTERNS = {
+    "guide": "*/guide.safetensors",
+    "generator": "*/generator",
+    "features": "*/features-*.safetensors",
+    "reference": "*/reference-*.npz",
+}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def shipped(kind: Kind) -> dict[str, Path]:
+    """Return the files of a kind that ship in the package, by name."""
+    found = {}
+    for path in sorted(SHIPPED.glob(PATTERNS[kind])):
+        variant = path.stem.partition("-")[2]
+        found[f"{path.parent.name}/{variant}" if variant else path.parent.name] = path
+    return found
+
+
+def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
+    """Return the file or folder that a name stands for; a hub repository is downloaded first.
+
+    A shipped name wins over a path. What is neither, but looks like ``owner/name``, is taken for a
+    repository on the hub; of it, only configuration and safetensors files are fetched.
+
+    Args:
+        kind: What is looked for.
+        name: As given by the user.
+        others: Further valid names, for the error message.
+
+    Raises:
+        InputError: There is nothing of that name, or the hub cannot be reached.
+    """
+    known, path = shipped(kind), Path(name)
+    if name in known:
+        return known[name]
+    if name and path.exists():
+        return path
+    if path.suffix in (".safetensors", ".npz"):
+        raise InputError(f"no {kind} at {path}")
+    near = {item.partition("/")[0] for item in (*known, *others)}
+    if not HUB_ID.fullmatch(name) or name.partition("/")[0] in near:
+        raise unknown(kind, name, [*known, *others, "PATH", "OWNER/NAME"])
+    return _download(kind, name)
+
+
+def _download(kind: Kind, name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:  # requests, httpx and hub errors are OSErrors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"no {kind} {name!r} here, and the hub has none: {reason}") from error

@@ -1,0 +1,237 @@
+"""Settings as frozen dataclasses: the one reader of YAML, and what command-line flags are made of.
+
+A field states everything about a setting once: its type, its default, its range
+(``Annotated[float, AtLeast(0)]``) and, as the string below it, its help text.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import functools
+import inspect
+import math
+import textwrap
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from burnish.errors import InputError, unknown
+
+__all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Which numbers a setting may have: ``low <= value <= high``; infinite only if ``finite`` is off.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        above: Exclude ``low`` itself.
+        below: Exclude ``high`` itself.
+        finite: Refuse infinity and NaN.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    finite: bool = True
+
+    def __str__(self) -> str:
+        parts = []
+        if self.low > -math.inf:
+            parts.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+        if self.high < math.inf:
+            parts.append(f"{'below' if self.below else 'at most'} {self.high:g}")
+        return " and ".join(parts) or "a finite number"
+
+    def __contains__(self, value: float) -> bool:
+        if value != value or (self.finite and math.isinf(value)):
+            return False
+        low = value > self.low if self.above else value >= self.low
+        return low and (value < self.high if self.below else value <= self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One field of a dataclass, as a reader or a command line needs it."""
+
+    name: str
+    type: Any
+    """Without its annotations and without ``None``."""
+    optional: bool
+    """Whether it may be ``None``."""
+    choices: tuple[Any, ...]
+    """The values of a ``Literal``; empty for any other type."""
+    range: Range | None
+    default: Any
+    help: str
+
+
+@functools.cache
+def settings_of(kind: type) -> tuple[Setting, ...]:
+    """Return the fields of a dataclass with their ranges, choices and help texts."""
+    hints, helps = typing.get_type_hints(kind, include_extras=True), _help_texts(kind)
+    return tuple(_setting(field, hints[field.name], helps) for field in dataclasses.fields(kind))
+
+
+def _setting(field: Any, hint: Any, helps: dict[str, str]) -> Setting:
+    span = None
+    if typing.get_origin(hint) is Annotated:
+        hint, *extras = typing.get_args(hint)
+        span = next((extra for extra in extras if isinstance(extra, Range)), None)
+    inner, optional = _without_none(hint)
+    choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
+    return Setting(
+        field.name, inner, optional, choices, span, field.default, helps.get(field.name, "")
+    )
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint, False
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    return options[0], len(options) < len(typing.get_args(hint))
+
+
+def _help_texts(kind: type) -> dict[str, str]:
+    """Return the strings below the fields of a dataclass and of those it extends."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        body = typing.cast(ast.ClassDef, tree.body[0]).body
+        for line, after in zip(body, [*body[1:], None], strict=True):
+            if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr):
+                text = getattr(after.value, "value", "")
+                found[typing.cast(ast.Name, line.target).id] = " ".join(str(text).split())
+    return found
+
+
+def check(config: Any) -> None:
+    """Refuse values out of their ranges or choices; for a dataclass's ``__post_init__``.
+
+    Raises:
+        InputError: A value is outside; the message names the setting.
+    """
+    for setting in settings_of(type(config)):
+        value = getattr(config, setting.name)
+        if value is None and setting.optional:
+            continue
+        if setting.choices and value not in setting.choices:
+            raise unknown(setting.name, str(value), map(str, setting.choices))
+        if setting.range is not None and value not in setting.range:
+            raise InputError(f"{setting.name} must be {setting.range}, not {value}")
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    ``extends: FILE``, relative to the file that says it, takes over another file's keys. Keys
+    given here replace the other's, one by one within sections; ``name`` is not taken over.
+
+    Raises:
+        InputError: The file is missing, is not YAML, or extends itself.
+    """
+    return _values(path, ())
+
+
+def _values(path: Path, below: tuple[Path, ...]) -> Any:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.resolve() in below:
+        raise InputError(f"{path} extends itself, by way of {below[-1].name}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, ValueError) as error:  # the latter for bad text and impossible dates
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or "extends" not in values:
+        return values
+    other = values.pop("extends")
+    if not isinstance(other, str):
+        raise InputError(f"{path}: extends: expected the name of a file, not {other!r}")
+    whole = _values(path.parent / other, (*below, path.resolve()))
+    if not isinstance(whole, dict):
+        raise InputError(f"{path.parent / other}: expected keys and values, not {whole!r}")
+    return _merged({**whole, "name": ""}, values)
+
+
+def _merged(under: Any, over: Any) -> Any:
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return {**under, **{k: _merged(under[k], v) if k in under else v for k, v in over.items()}}
+
+
+def read(kind: Any, value: Any, where: str) -> Any:
+    """Turn plain YAML or JSON values into ``kind``: a dataclass, a container or a scalar type.
+
+    Raises:
+        InputError: A key is unknown or a value has another type; ``where`` leads to it.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Annotated:
+        return read(arguments[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(typing.cast(type, kind), value, where)
+    if origin is dict and isinstance(value, dict):
+        return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(read(arguments[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
+        return value
+    inner, optional = _without_none(kind)
+    if inner is not kind:
+        return None if value is None and optional else read(inner, value, where)
+    return _read_scalar(kind, value, where)
+
+
+def _read_dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected keys and values, not {value!r}")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for key in value:
+        if key not in hints:
+            raise InputError(f"{where}: {unknown('key', str(key), hints)}")
+    filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()}
+    try:
+        return kind(**filled)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _read_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and not isinstance(value, bool):
+        # YAML takes 1e-3 for text, because it has no dot.
+        with contextlib.suppress(ValueError, TypeError):
+            return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    right = isinstance(kind, type) and isinstance(value, kind)
+    if right and not (kind is int and isinstance(value, bool)):
+        return value
+    containers: dict[Any, str] = {dict: "keys and values", tuple: "a list"}
+    expected = containers.get(typing.get_origin(kind), getattr(kind, "__name__", str(kind)))
+    raise InputError(f"{where}: expected {expected}, not {value!r}")
+
+
+def plain(config: Any) -> Any:
+    """Return a dataclass as strict JSON values: tuples become lists, infinity ``"inf"``."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {setting.name: plain(getattr(config, setting.name)) for setting in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    if isinstance(config, Path):
+        return str(config)
+    return str(config) if isinstance(config, float) and not math.isfinite(config) else config
+
