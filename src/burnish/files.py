@@ -20,9 +20,14 @@ from burnish import __version__
 from burnish.errors import InputError
 
 __all__ = [
-    "card_path", "check_target", "ledger_path", "path_sha256", "provenance", "write_aside",
-    "write_json", "write_text",
+    "cache_folder", "card_path", "check_target", "ledger_path", "path_sha256", "provenance",
+    "write_aside", "write_json", "write_text",
 ]  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Return where things are kept that can be made or fetched again: ``$BURNISH_CACHE``."""
+    return Path(os.environ.get("BURNISH_CACHE", "~/.cache/burnish")).expanduser()
 
 
 def card_path(path: Path) -> Path:
@@ -57,7 +62,7 @@ def write_aside(path: Path) -> Iterator[Path]:
             kind = "folder" if path.is_dir() else "file"
             raise InputError(f"{path} is a {kind} already; give another name or delete it")
         if path.is_dir():
-            # A rename cannot replace a full folder. The old one is deleted once the new one stands.
+            # A rename cannot replace a full folder; the old one is deleted once the new stands.
             _remove(old)
             os.replace(path, old)
         os.replace(aside, path)

@@ -25,7 +25,7 @@ __all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Which numbers a setting may have: ``low <= value <= high``; infinite only if ``finite`` is off.
+    """Which numbers a setting may have: ``low <= value <= high``.
 
     Args:
         low: Smallest value.
@@ -125,7 +125,7 @@ def check(config: Any) -> None:
             continue
         if setting.choices and value not in setting.choices:
             raise unknown(setting.name, str(value), map(str, setting.choices))
-        if setting.range is not None and value not in setting.range:
+        if setting.range and value not in setting.range:  # pyright: ignore[reportOperatorIssue]
             raise InputError(f"{setting.name} must be {setting.range}, not {value}")
 
 
@@ -226,7 +226,10 @@ def _read_scalar(kind: Any, value: Any, where: str) -> Any:
 def plain(config: Any) -> Any:
     """Return a dataclass as strict JSON values: tuples become lists, infinity ``"inf"``."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {setting.name: plain(getattr(config, setting.name)) for setting in dataclasses.fields(config)}
+        return {
+            setting.name: plain(getattr(config, setting.name))
+            for setting in dataclasses.fields(config)
+        }
     if isinstance(config, dict):
         return {key: plain(value) for key, value in config.items()}
     if isinstance(config, list | tuple):
@@ -234,4 +237,3 @@ def plain(config: Any) -> Any:
     if isinstance(config, Path):
         return str(config)
     return str(config) if isinstance(config, float) and not math.isfinite(config) else config
-

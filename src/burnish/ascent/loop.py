@@ -1,268 +1,186 @@
-"""Gradient ascent on a per-image objective inside a ball: PGD and SGLD.
+"""The loop of the ascent, for refinement and for the attacks in training alike.
 
-    PGD    x <- clamp(project(x + step_size * g / ||g||))                    (Madry et al. 2018)
-    SGLD   x <- clamp(project(x + step_size * g + noise_std * z)), z ~ N(0, I) (Welling & Teh 2011)
+Images climb in a fixed number of **slots**. A finished image leaves its slot and another may take
+it, while the rest keep their places. Every call of the objective therefore has the same batch
+size, and an image's path does not depend on which images climb beside it, or on how many.
 
-with g the gradient of the objective. This is the refinement *and* the attack inside the training
-of the joint model; only the objective differs. It knows neither networks nor labels: an objective
-maps images ``[B, C, H, W]`` to one value per image ``[B]``, to be maximised. Gradients are of the
-sum over the batch, never the mean: an image's path does not depend on its companions.
-
-Start images are clamped to [0, 1] before the ball is centred on them. The ball and the box then
-share a point, and neither projecting nor clamping can undo the other.
+Start images are clamped to [0, 1] before the ball is centered on them. The ball and the box then
+have a point in common, and neither projecting nor clamping can undo the other.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Ball", "Iterate", "L2Ball", "LinfBall", "Objective", "Unbounded", "Update", "last", "pgd",
-    "sgld",
-]  # fmt: skip
+from burnish.ascent.balls import Ball
+from burnish.ascent.step import Objective, Step, value_and_gradient
 
-Objective = Callable[[Tensor], Tensor]
+__all__ = ["Iterate", "Noise", "Slots", "ascend", "climb"]
 
-# Below this norm a gradient carries no direction; such an image stays where it is.
-NORM_FLOOR = 1e-12
-
-
-class Ball(Protocol):
-    """Where images may go: within ``eps`` of where they began."""
-
-    @property
-    def eps(self) -> float: ...  # noqa: D102
-
-    def random_start(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a random point of the ball around each image."""
-        ...
-
-    def normalize(self, gradient: Tensor) -> Tensor:
-        """Return the unit step that raises the objective most."""
-        ...
-
-    def project(self, images: Tensor, center: Tensor) -> Tensor:
-        """Return the nearest points within the ball around ``center``."""
-        ...
+# (ids, steps each image has made, shape (C, H, W)) -> standard normal numbers [B, C, H, W].
+Noise = Callable[[list[int], list[int], Sequence[int]], Tensor]
+# value_and_gradient, or a compiled form of it.
+Gradient = Callable[[Objective, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class L2Ball:
-    """||x - center||_2 <= eps over all of an image's values, in [0, 1] pixel units."""
+class Slots:
+    """The images that climb now.
 
-    eps: float
+    Args:
+        like: ``[B, C, H, W]``, images of the shape, type and device that will climb.
+        size: Number of slots, the batch size of every call.
+    """
 
-    def random_start(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return points uniform in the ball: a random direction, radius eps u^(1/d)."""
-        direction = self.normalize(_draw(torch.randn, images, generator))
-        radius = torch.rand(len(images), generator=generator).to(images)
-        return images + _spread(self.eps * radius ** (1 / images[0].numel()), images) * direction
+    def __init__(self, like: Tensor, size: int) -> None:
+        self.images = like.new_zeros(size, *like.shape[1:])
+        self.center = torch.zeros_like(self.images)
+        self.labels = torch.zeros(size, dtype=torch.int64, device=like.device)
+        self.ids = [0] * size
+        self.num_steps = [0] * size
+        """Steps that the image in each slot has made."""
+        self.climbing = [False] * size
+        """Whether there is an image in the slot that is not finished."""
 
-    def normalize(self, gradient: Tensor) -> Tensor:
-        """Return g / ||g||_2, or 0 where g has no direction."""
-        norm = _norm(gradient)
-        return torch.where(norm > NORM_FLOOR, gradient / norm.clamp(min=NORM_FLOOR), 0.0)
+    def free(self) -> list[int]:
+        """Return the slots that an image may enter."""
+        return [slot for slot, busy in enumerate(self.climbing) if not busy]
 
-    def project(self, images: Tensor, center: Tensor) -> Tensor:
-        """Shorten the way from the center to eps where it is longer."""
-        moved = images - center
-        return center + moved * (self.eps / _norm(moved).clamp(min=NORM_FLOOR)).clamp(max=1)
+    def enter(
+        self,
+        slots: Sequence[int],
+        center: Tensor,
+        labels: Tensor,
+        ids: Sequence[int],
+        start: Tensor | None = None,
+    ) -> None:
+        """Put images into free slots.
 
-
-@dataclass(frozen=True)
-class LinfBall:
-    """|x - center| <= eps for every value, in [0, 1] pixel units."""
-
-    eps: float
-
-    def random_start(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return points uniform in the cube."""
-        return images + self.eps * (2 * _draw(torch.rand, images, generator) - 1)
-
-    def normalize(self, gradient: Tensor) -> Tensor:
-        """Return the sign of the gradient."""
-        return gradient.sign()
-
-    def project(self, images: Tensor, center: Tensor) -> Tensor:
-        """Clamp every value's movement to eps."""
-        return center + (images - center).clamp(-self.eps, self.eps)
-
-
-@dataclass(frozen=True)
-class Unbounded(L2Ball):
-    """No bound; steps are normalised as in L2."""
-
-    eps: float = math.inf
-
-    def project(self, images: Tensor, center: Tensor) -> Tensor:
-        """Return the images."""
-        del center
-        return images
-
-
-@dataclass(frozen=True)
-class Update:
-    """One step of the ascent, given the gradient."""
-
-    ball: Ball
-    step_size: float
-    """Length of the step where normalized, else the factor on the gradient."""
-    normalized: bool = True
-    """PGD; without it SGLD."""
-    noise_std: float = 0.0
-    clamp_each: bool = True
-    """Clamp to [0, 1]; what is not clamped here must be in the end."""
-
-    def __call__(
-        self, images: Tensor, gradient: Tensor, center: Tensor, noise: Tensor | None = None
-    ) -> Tensor:
-        """Return the images ``[B, C, H, W]`` a step further; noise is standard normal."""
-        move = self.step_size * (self.ball.normalize(gradient) if self.normalized else gradient)
-        if noise is not None:
-            move = move + self.noise_std * noise
-        moved = self.ball.project(images + move, center)
-        return moved.clamp(0, 1) if self.clamp_each else moved
+        Args:
+            slots: Where, ``S`` of them.
+            center: ``[S, C, H, W]``, clamped to [0, 1].
+            labels: ``[S]``.
+            ids: One per image, for the noise.
+            start: ``[S, C, H, W]``, where the images begin to climb; None for the center.
+        """
+        index = torch.tensor(slots, device=self.images.device)
+        self.center[index] = center.clamp(0, 1)
+        self.images[index] = self.center[index] if start is None else start.clamp(0, 1)
+        self.labels[index] = labels.to(self.labels)
+        for slot, one in zip(slots, ids, strict=True):
+            self.ids[slot], self.num_steps[slot], self.climbing[slot] = one, 0, True
 
 
 @dataclass(frozen=True)
 class Iterate:
-    """Where the images are after a step.
+    """What one pass of the loop found and did.
 
     Args:
-        step: Steps made so far, from 1 on.
-        images: ``[B, C, H, W]``; in [0, 1], save before the last step of sgld without clamp_each.
-        values: ``[B]``, the objective at the point that the step was taken *from*.
-        moved: ``[B]`` bool, False for images that had been stopped.
+        values: ``[S]``, the objective of the image in each slot *before* the step.
+        watched: ``[S]``, the watched number, likewise.
+        entered: Slots whose image was looked at for the first time.
+        finished: Slots whose image is final now and may be taken out.
     """
 
-    step: int
-    images: Tensor
     values: Tensor
-    moved: Tensor
+    watched: Tensor
+    entered: list[int]
+    finished: list[int]
 
 
-def pgd(
+@torch.no_grad()
+def ascend(
+    objective: Objective,
+    slots: Slots,
+    step: Step,
+    num_steps: int,
+    *,
+    threshold: Tensor | float | None = None,
+    noise: Noise | None = None,
+    gradient: Gradient = value_and_gradient,
+) -> Iterator[Iterate]:
+    """Climb until every slot is free; yield after each step, when free slots may be filled again.
+
+    Without a threshold no step waits for the device: who finishes when is known beforehand.
+
+    Args:
+        objective: Maximized.
+        slots: Changed in place. Images that have finished stay in their slots until replaced.
+        step: What is done with the gradient.
+        num_steps: Steps per image, at least 1.
+        threshold: An image whose watched number has reached it makes no further step. A number,
+            or ``[S]`` where each slot has its own.
+        noise: Draws the noise of SGLD; None for none.
+        gradient: How the gradient is taken.
+    """
+    while any(slots.climbing):
+        entered = [s for s, busy in enumerate(slots.climbing) if busy and not slots.num_steps[s]]
+        found, values, watched = gradient(objective, slots.images, slots.labels)
+        drawn = noise(slots.ids, slots.num_steps, found.shape[1:]).to(found) if noise else None
+        moved = step(slots.images, found, slots.center, drawn)
+        moves = list(slots.climbing)
+        if threshold is not None:
+            stops = (watched >= threshold).tolist()
+            moves = [busy and not stop for busy, stop in zip(moves, stops, strict=True)]
+        slots.images = _choose(moves, moved, slots.images)
+        slots.num_steps = [n + move for n, move in zip(slots.num_steps, moves, strict=True)]
+        finished = [
+            slot
+            for slot, (busy, move) in enumerate(zip(slots.climbing, moves, strict=True))
+            if busy and (not move or slots.num_steps[slot] == num_steps)
+        ]
+        if finished and not step.clamp:
+            index = torch.tensor(finished, device=slots.images.device)
+            slots.images[index] = slots.images[index].clamp(0, 1)
+        for slot in finished:
+            slots.climbing[slot] = False
+        yield Iterate(values, watched, entered, finished)
+
+
+def _choose(moves: list[bool], moved: Tensor, images: Tensor) -> Tensor:
+    if all(moves):
+        return moved
+    mask = torch.tensor(moves, device=images.device)
+    return torch.where(mask.view(-1, *[1] * (images.ndim - 1)), moved, images)
+
+
+def climb(
     objective: Objective,
     images: Tensor,
+    labels: Tensor,
+    *,
     ball: Ball,
     step_size: float,
     num_steps: int,
-    *,
     random_start: bool = False,
+    threshold: Tensor | float | None = None,
     generator: torch.Generator | None = None,
-    stop: Callable[[Tensor], Tensor] | None = None,
-) -> Iterator[Iterate]:
-    """Climb with steps of fixed length; yields after each step.
+) -> tuple[Tensor, Tensor]:
+    """Climb one batch by PGD; return the images and the steps that each has made, ``[B]`` int64.
 
     Args:
-        objective: ``images -> [B]``, maximised.
-        images: ``[B, C, H, W]``; clamped to [0, 1] first.
-        ball: Centred on the clamped images.
+        objective: Maximized.
+        images: ``[B, C, H, W]``; clamped to [0, 1] first, which is where the ball is centered.
+        labels: ``[B]``.
+        ball: Where the images may go.
         step_size: Length of one step, in the ball's norm and unit.
-        num_steps: How many steps, or fewer if all images have been stopped; 0 yields nothing.
+        num_steps: Steps per image; 0 returns the clamped images.
         random_start: Begin at a random point of the ball.
+        threshold: See :func:`ascend`.
         generator: Of the random start; drawn on the CPU.
-        stop: ``values -> [B]`` bool, asked before each step; an image it names stays for good.
 
     Raises:
         ValueError: A random start was asked for, but the ball is infinite.
     """
     if random_start and not math.isfinite(ball.eps):
         raise ValueError("there is no uniform point of an infinite ball to start at")
-
-    start = images.clamp(0, 1)
-    first = ball.random_start(start, generator).clamp(0, 1) if random_start else start
-    return _climb(objective, first, start, Update(ball, step_size), num_steps, stop)
-
-
-def sgld(
-    objective: Objective,
-    images: Tensor,
-    ball: Ball,
-    step_size: float,
-    num_steps: int,
-    *,
-    noise_std: float = 0.0,
-    noise: Callable[[], Tensor] | None = None,
-    stop: Callable[[Tensor], Tensor] | None = None,
-    clamp_each: bool = True,
-) -> Iterator[Iterate]:
-    """Climb the raw gradient with Gaussian noise; yields after each step.
-
-    Args:
-        objective: ``images -> [B]``, maximised.
-        images: ``[B, C, H, W]``; clamped to [0, 1] first.
-        ball: Centred on the clamped images.
-        step_size: Factor on each image's own gradient.
-        num_steps: As for :func:`pgd`.
-        noise_std: Standard deviation of the noise of one step, per value.
-        noise: Draws ``[B, C, H, W]`` standard normal numbers; required if ``noise_std`` > 0.
-        stop: As for :func:`pgd`.
-        clamp_each: Clamp to [0, 1] after each step, or only after the last.
-
-    Raises:
-        ValueError: ``noise_std`` is above 0 and there is no ``noise``.
-    """
-    if noise_std > 0 and noise is None:
-        raise ValueError("sgld with noise_std > 0 needs a source of noise")
-
-    update = Update(ball, step_size, False, noise_std, clamp_each)
-    start = images.clamp(0, 1)
-    drawn = noise if noise_std > 0 else None
-    return _climb(objective, start, start, update, num_steps, stop, drawn)
-
-
-def last(iterates: Iterator[Iterate], start: Tensor) -> Tensor:
-    """Run to the end and return the final images; ``start`` if no step was made."""
-    for iterate in iterates:
-        start = iterate.images
-    return start
-
-
-def _climb(
-    objective: Objective,
-    images: Tensor,
-    center: Tensor,
-    update: Update,
-    num_steps: int,
-    stop: Callable[[Tensor], Tensor] | None,
-    noise: Callable[[], Tensor] | None = None,
-) -> Iterator[Iterate]:
-    moving = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    for count in range(1, num_steps + 1):
-        values, gradient = _value_and_gradient(objective, images)
-        if stop is not None:
-            moving = moving & ~stop(values)
-        moved = update(images, gradient, center, noise().to(gradient) if noise else None)
-        images = torch.where(_spread(moving, images), moved, images)
-        final = count == num_steps or (stop is not None and not bool(moving.any()))
-        if final:
-            # Stopped images too: without clamp_each they may have stopped outside the box.
-            images = images.clamp(0, 1)
-        yield Iterate(count, images, values, moving)
-        if final:
-            return
-
-
-def _value_and_gradient(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        values = objective(images)
-        (gradient,) = torch.autograd.grad(values.sum(), images)
-    return values.detach(), gradient
-
-
-def _norm(values: Tensor) -> Tensor:
-    return _spread(values.flatten(1).norm(dim=1), values)
-
-
-def _spread(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
-def _draw(draw: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return draw(like.shape, generator=generator).to(like)
+    center = images.clamp(0, 1)
+    start = ball.random_start(center, generator) if random_start else None
+    slots = Slots(images, len(images))
+    slots.enter(range(len(images)), center, labels, [0] * len(images), start)
+    if num_steps:
+        for _ in ascend(objective, slots, Step(ball, step_size), num_steps, threshold=threshold):
+            pass
+    return slots.images, torch.tensor(slots.num_steps, device=images.device)

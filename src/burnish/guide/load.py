@@ -1,4 +1,4 @@
-"""Guides by name, path or hub id: shipped ones, your own, any classifier of timm or torchvision."""
+"""Guides by name, path or hub id: shipped ones, your own, or classifiers of other libraries."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.guide.model import Guide
 from burnish.hub import find
-from burnish.networks import Decoder, PretrainedClassifier
+from burnish.networks.decoder import Decoder
+from burnish.networks.pretrained import PretrainedClassifier
 
 __all__ = ["load_guide"]
 

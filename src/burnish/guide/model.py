@@ -1,67 +1,56 @@
-"""A guide judges images: any classifier, read also as a discriminator and an energy.
+"""A guide: any classifier, read also as a discriminator and as an energy.
 
 With logits f(x) in R^K:
 
     classifier      p(y|x) = softmax(f(x))_y
     discriminator   D(x, y) = sigmoid(f_y(x)), the probability that x is real and of class y
-    energy          E(x, y) = -f_y(x)  and  E(x) = -logsumexp f(x)       (Grathwohl et al. 2020)
+    energy          E(x, y) = -f_y(x)  and  E(x) = -logsumexp f(x)
 
-The first two share one head (Golan et al. 2024): differences of logits say which class, their
-level says how real.
+Classifier and discriminator share one head (Golan, Ganz & Elad 2024, "Enhancing Consistency-Based
+Image Generation via Adversarialy-Trained Classification and Energy-Based Discrimination",
+https://arxiv.org/abs/2405.16260): differences of logits say which class, their level says how
+real. The energies are those of Grathwohl et al. 2020, "Your Classifier is Secretly an Energy Based
+Model and You Should Treat it Like One", equations 4 and 5, https://arxiv.org/abs/1912.03263.
 """
 
-from collections.abc import Callable
-from typing import Any
+import copy
+from pathlib import Path
+from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
 
-from burnish.errors import unknown
-from burnish.networks import Frozen
+from burnish.ascent.step import Objective
+from burnish.errors import InputError, unknown
+from burnish.guide.objectives import LogitObjective, class_logit, objective_of
+from burnish.networks.frozen import Frozen
 
-__all__ = ["OBJECTIVES", "Assess", "Guide", "own"]
+__all__ = ["Guide"]
 
-Assess = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def own(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return each image's logit of its own class, ``[B]``."""
-    return logits.gather(1, labels[:, None])[:, 0]
-
-
-# Each is minus a loss: l_CE = logsumexp f - f_y, l_BCE,1 = -log sigmoid(f_y) pulls towards "real",
-# l_BCE,0 = -log(1 - sigmoid(f_y)) is the loss of calling the image fake. Two identities tie them
-# together: f_y = l_BCE,0 - l_BCE,1 and f_y = -l_CE + logsumexp f.
-OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "logit": own,
-    "ce": lambda logits, labels: -cross_entropy(logits, labels, reduction="none"),
-    "bce": lambda logits, labels: logsigmoid(own(logits, labels)),
-    "ce_minus_bce": lambda logits, labels: (
-        -cross_entropy(logits, labels, reduction="none") - logsigmoid(-own(logits, labels))
-    ),
-    "ce_plus_bce": lambda logits, labels: (
-        -cross_entropy(logits, labels, reduction="none") + logsigmoid(own(logits, labels))
-    ),
-    "logsumexp": lambda logits, labels: logits.logsumexp(1),
-}
+ENERGIES = ("logit", "logsumexp")
 
 
 class Guide(nn.Module):
-    """A classifier that steers.
+    """A classifier that steers images.
+
+    Override :meth:`objective` in a subclass to climb anything else; refinement calls that method
+    on a frozen copy of the guide.
 
     Args:
-        network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``, normalisation inside.
-        card: Facts about it: name, hash, ``realness`` quantiles of real images, settings of
-            ``refine``.
-        energy: ``logit`` or ``logsumexp``, what realness reads.
+        network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``, normalization inside.
+        card: What is known of it: ``name``, ``sha256``, the ``realness`` quantiles of real images,
+            recommended settings under ``refine``, and ``network``, which rebuilds it.
+        energy: ``logit`` or ``logsumexp``: what realness is.
+
+    Raises:
+        InputError: There is no such energy.
     """
 
     def __init__(
         self, network: nn.Module, card: dict[str, Any] | None = None, energy: str = "logit"
     ) -> None:
         super().__init__()
-        if energy not in ("logit", "logsumexp"):
-            raise unknown("energy", energy, ["logit", "logsumexp"])
+        if energy not in ENERGIES:
+            raise unknown("energy", energy, ENERGIES)
         self.network, self.card, self.energy_name = network, card or {}, energy
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,48 +58,103 @@ class Guide(nn.Module):
         return self.network(images).float()
 
     def energy(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return E(x, y), or E(x) without labels; ``[B]``, low = plausible."""
+        """Return E(x, y), or E(x) without labels; ``[B]``, low for plausible images."""
         logits = self(images)
-        return -logits.logsumexp(1) if labels is None else -own(logits, labels)
+        return -logits.logsumexp(1) if labels is None else -class_logit(logits, labels)
 
     def realness(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the discriminator's logit ``[B]``, high = looks real."""
+        """Return the discriminator's logit ``[B]``, high for images that look real."""
         return self.realness_of(self(images), labels)
 
     def realness_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return realness from logits that are at hand already."""
-        return own(logits, labels) if self.energy_name == "logit" else logits.logsumexp(1)
+        """Return realness ``[B]`` from logits ``[B, K]`` that are known already."""
+        of_class = self.energy_name == "logit"
+        return class_logit(logits, labels) if of_class else logits.logsumexp(1)
 
-    def objective(self, name: str) -> "Assess":
-        """Return what the ascent maximises, as ``(images, labels) -> (values, realness)``.
+    def objective(self, objective: str | LogitObjective = "logit") -> Objective:
+        """Return what the ascent maximizes, ``(images, labels) -> (values [B], realness [B])``.
 
-        Both are ``[B]`` and come from one pass, so that asking how real images look by now costs
-        nothing; realness carries no gradient.
+        Both come from one pass, so that asking how real images look costs nothing.
+
+        Args:
+            objective: A name of :data:`burnish.guide.objectives.OBJECTIVES`, or a function
+                ``(logits [B, K], labels [B]) -> values [B]``.
 
         Raises:
             InputError: There is no objective of that name.
         """
-        if name not in OBJECTIVES:
-            raise unknown("objective", name, OBJECTIVES)
-        function = OBJECTIVES[name]
+        function = objective_of(objective)
 
         def assess(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             logits = self(images)
-            return function(logits, labels), self.realness_of(logits.detach(), labels)
+            return function(logits, labels), self.realness_of(logits, labels)
 
         return assess
 
-    def frozen(self, precision: str = "float32") -> "Guide":
-        """Return a copy that gives gradients with respect to images only, and faster.
+    def frozen(self, precision: str = "float32") -> Self:
+        """Return a copy of the same class that gives gradients for images only, and faster.
 
         Raises:
             ValueError: This is such a copy already.
         """
         if isinstance(self.network, Frozen):
             raise ValueError("this guide is a frozen copy; freeze the original")
-        return Guide(Frozen(self.network, precision), self.card, self.energy_name).eval()
+        frozen = copy.copy(self)
+        frozen.__dict__["_modules"] = self.__dict__["_modules"].copy()
+        frozen.network = Frozen(self.network, precision)
+        return frozen.eval()
 
     def refresh(self, guide: "Guide") -> None:
         """Take over the weights of the guide that this one is a frozen copy of."""
         assert isinstance(self.network, Frozen)
         self.network.refresh(guide.network)
+
+    def realness_quantile(self, quantile: float | None) -> float | None:
+        """Return the realness that a share ``quantile`` of real images stays below.
+
+        The card holds the realness of real images at equally spaced quantiles from 0 to 1; between
+        them the value is interpolated. None gives None.
+
+        Raises:
+            InputError: The card does not know the realness of real images.
+        """
+        if quantile is None:
+            return None
+        if "realness" not in self.card:
+            raise InputError(
+                "this guide does not know the realness of real images; no stop_quantile"
+            )
+        table = self.card["realness"]["quantiles"]
+        place = quantile * (len(table) - 1)
+        below = int(place)
+        above = min(below + 1, len(table) - 1)
+        return table[below] + (place - below) * (table[above] - table[below])
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> Self:
+        """Load a guide from a folder or a hub id, see :func:`burnish.load_guide`."""
+        from burnish.guide.load import load_guide
+
+        guide = load_guide(source)
+        return cls(guide.network, guide.card, guide.energy_name).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``model.safetensors``, ``config.json`` and a model card, as the hub expects them.
+
+        Raises:
+            InputError: The card does not say how to rebuild the network (``card["network"]``).
+        """
+        from burnish.guide.hub_files import write_hub_files
+
+        write_hub_files(self, Path(folder))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes; return the address of the repository.
+
+        Args:
+            repo_id: ``owner/name``; created if it does not exist.
+            options: Passed to ``huggingface_hub.upload_folder``, e.g. ``commit_message``.
+        """
+        from burnish.guide.hub_files import push
+
+        return push(self, repo_id, **options)

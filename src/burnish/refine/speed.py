@@ -1,15 +1,18 @@
-"""What is fastest here: the precision by what the device can do, the rest by measuring it.
+"""What is fastest on this machine: precision and compilation, chosen by a short measurement.
 
-Nothing in this module changes what is computed, only how it is rounded: bfloat16 keeps 8 bits of
-a number inside the guide, and torch.compile sums in another order.
+Neither changes what is computed, only how it is rounded: bfloat16 keeps 8 bits of each number
+inside the guide, and ``torch.compile`` sums in another order. A measurement is kept per machine
+and network in ``speed.json`` of the cache folder, and a job's plan pins what was chosen.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +20,36 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from burnish.ascent.loop import Gradient
+from burnish.ascent.step import Objective, value_and_gradient
 from burnish.errors import InputError
-from burnish.files import write_aside
-from burnish.refine.batching import MOST_WAITING
+from burnish.files import cache_folder, write_json
+from burnish.guide.model import Guide
+from burnish.refine.batching import MAX_WAITING
 
-__all__ = ["COMPILE", "batch_size_for", "fastest", "precision_for"]
+__all__ = [
+    "BATCH_SIZE",
+    "batch_size_for",
+    "choose_precision",
+    "compiled_gradient",
+    "pays_to_compile",
+]
 
-COMPILE = ("auto", "always", "never")
-CACHE = Path("~/.cache/burnish/speed.json")
+# Images per call of the guide, by type of device. Larger batches gain nothing: caches are full, or
+# every multiprocessor is busy. Smaller ones cost; and the last images of a job fill one batch.
+BATCH_SIZE = {"cpu": 32, "cuda": 512}
+# bfloat16 must save so much of the time before it is taken.
+MIN_GAIN = 0.1
 # Compiling takes 5 to 60 s and gains up to a fifth; shorter jobs are over before it pays.
 SHORTEST_JOB = 120.0
-# Nor are steps so few worth the time of measuring one.
-FEWEST_CALLS = 20
-# More than this gains nothing: caches are full, or every multiprocessor is busy.
-LARGEST_BATCH = {"cpu": 64, "cuda": 512}
-
-
-def precision_for(device: torch.device) -> str:
-    """Return ``bfloat16`` where the device multiplies it natively, else ``float32``."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        native = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
-    return "bfloat16" if native else "float32"
 
 
 def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
-    """Return how many images may climb at a time, a power of two.
+    """Return how many images to refine at a time: :data:`BATCH_SIZE`, or what fits into memory.
 
     What the forward pass keeps for the backward pass is counted on two images and doubled, for
-    gradients and the kernels' own needs; to it come the images of the batches that wait. All that
-    takes a third of the memory that is free now.
+    gradients and the kernels' own needs; the images of the batches that wait are added. All that
+    may take a third of the memory that is free now.
 
     Args:
         network: Frozen, on its device.
@@ -68,122 +68,174 @@ def batch_size_for(network: nn.Module, image_shape: tuple[int, ...]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
         logits = network(images)
-    waiting = 2 * MOST_WAITING * images[0].nbytes
+    waiting = 2 * MAX_WAITING * images[0].nbytes
     per_image = 2 * sum(kept.values()) // len(images) + waiting
     del logits
     cuda = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
-    most = min(LARGEST_BATCH.get(device.type, 64), max(1, free // 3 // per_image))
+    most = min(BATCH_SIZE.get(device.type, 32), max(1, free // 3 // per_image))
     return 1 << (most.bit_length() - 1)
 
 
-@torch.no_grad()  # as the ascent is; a compiled step takes the other mode for another case
-def fastest(
-    step: Callable[..., Any],
-    traceable: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    num_calls: float,
-    what: str,
-    mode: str,
-) -> Callable[..., Any]:
-    """Return the step or its compiled form, whichever gets a job done sooner.
+def choose_precision(guide: Guide, image_shape: tuple[int, ...], batch_size: int) -> str:
+    """Return ``bfloat16`` if the guide's gradient is a tenth faster in it here, else ``float32``.
 
-    Measured once per machine and kept in ``~/.cache/burnish/speed.json``. A compiled step whose
-    first output, the moved images, strays from the step's own is not used.
+    The instruction alone proves nothing: some processors have it and are slower with it.
 
     Args:
-        step: ``arguments -> (images a step further, ...)``.
-        traceable: The same step in the form that is compiled.
-        arguments: Of a typical call; images first.
-        num_calls: How often the step will be called.
-        what: What distinguishes the step from others: architecture, settings, precision.
-        mode: ``auto``, ``always`` or ``never`` compile.
+        guide: On the device where the work is to be done.
+        image_shape: ``(C, H, W)``.
+        batch_size: Images per call.
     """
-    if mode == "never" or (mode == "auto" and num_calls < FEWEST_CALLS):
-        return step
-    images = arguments[0]
-    cuda = images.device.type == "cuda"
-    key = hashlib.sha256(
-        repr((what, tuple(images.shape), _name(images.device), torch.__version__)).encode()
-    ).hexdigest()[:16]
+    device = next(guide.parameters()).device
+    if not _has_bfloat16(device):
+        return "float32"
+    key = _key("precision", guide, image_shape, batch_size, device)
+    seconds = _read().get(key)
+    if seconds is None:
+        images = torch.rand(batch_size, *image_shape, generator=torch.Generator().manual_seed(0))
+        inputs = images.to(device), torch.zeros(batch_size, dtype=torch.int64, device=device)
+        calls = {
+            precision: functools.partial(_gradient_of, guide.frozen(precision), *inputs)
+            for precision in ("float32", "bfloat16")
+        }
+        seconds = _time_in_turns(calls, device)
+        _keep(key, seconds)
+    faster = seconds["bfloat16"] < (1 - MIN_GAIN) * seconds["float32"]
+    return "bfloat16" if faster else "float32"
+
+
+def pays_to_compile(
+    objective: Objective, guide: Guide, images: Tensor, labels: Tensor, num_calls: float, mode: str
+) -> bool:
+    """Return whether compiling the gradient gets a job done sooner.
+
+    A compiled gradient that points elsewhere than the plain one is never used.
+
+    Args:
+        objective: Of the frozen guide.
+        guide: The frozen guide.
+        images: ``[B, C, H, W]``, a full batch.
+        labels: ``[B]``.
+        num_calls: How often the gradient will be taken.
+        mode: ``auto``, ``always`` or ``never``.
+    """
+    device = images.device
+    if mode == "never" or (mode == "auto" and num_calls < 20):
+        return False
+    plain = functools.partial(value_and_gradient, objective, images, labels)
+    key = _key("compile", guide, tuple(images.shape[1:]), len(images), device)
     known = _read().get(key)
     if mode == "auto":
-        plain = known["plain_s"] if known else _clock(step, arguments, 1)
-        if plain * num_calls < SHORTEST_JOB:
-            return step
-        if known and (plain - known["compiled_s"]) * num_calls < known["compiling_s"]:
-            return step
-    plain = _clock(step, arguments)
-    compiled = torch.compile(traceable, dynamic=False, mode="reduce-overhead" if cuda else None)
-    if cuda:
-        compiled = _keeping(compiled)
+        seconds = known["plain"] if known else _time_in_turns({"plain": plain}, device)["plain"]
+        if seconds * num_calls < SHORTEST_JOB:
+            return False
+    if known is None:
+        known = _measure_compiled(objective, images, labels, plain)
+        _keep(key, known)
+    gain = known["plain"] - known["compiled"]
+    return gain > 0 if mode == "always" else gain * num_calls > known["compiling"]
+
+
+def _measure_compiled(
+    objective: Objective, images: Tensor, labels: Tensor, plain: Callable[[], Any]
+) -> dict[str, float]:
+    gradient = compiled_gradient(images.device.type)
+    compiled = functools.partial(gradient, objective, images, labels)
     began = time.perf_counter()
     try:
-        with _undisturbed():
-            moved = compiled(*arguments)[0].clone()
-    except Exception as error:  # whatever a compiler may raise; the plain step is as right
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the compiler's remarks about the machine
+            found = compiled()[0]
+    except Exception as error:  # a compiler may raise anything; the plain gradient is as right
         reason = f"{type(error).__name__} {error}".splitlines()[0]
-        warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
-        return step
+        warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=3)
+        return {"plain": 1.0, "compiled": 1.0, "compiling": 0.0}
     compiling = time.perf_counter() - began
-    agree = _agree(moved - images, step(*arguments)[0] - images)
-    fused = _clock(compiled, arguments)
-    record = {"plain_s": plain, "compiled_s": fused if agree else plain, "compiling_s": compiling}
-    _write({**_read(), key: {**record, "what": what}})
-    return compiled if agree and (mode == "always" or fused < plain) else step
+    cosine = nn.functional.cosine_similarity(found.flatten(1), plain()[0].flatten(1)).mean()
+    with torch.no_grad():
+        seconds = _time_in_turns({"plain": plain, "compiled": compiled}, images.device)
+    if cosine < 0.9:
+        seconds["compiled"] = seconds["plain"]
+    return {**seconds, "compiling": compiling}
 
 
-def _keeping(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Copy what a step returns: a CUDA graph hands out the same memory on every call."""
-    return lambda *arguments: tuple(output.clone() for output in step(*arguments))
+@functools.cache
+def compiled_gradient(device_type: str) -> Gradient:
+    """Return :func:`~burnish.ascent.step.value_and_gradient`, compiled into one graph."""
+    from torch._dynamo import config
+
+    cuda = device_type == "cuda"
+    compiled = torch.compile(
+        value_and_gradient, dynamic=False, mode="reduce-overhead" if cuda else None
+    )
+
+    def gradient(
+        objective: Objective, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with config.patch(trace_autograd_ops=True):
+            found = compiled(objective, images, labels)
+        # A CUDA graph hands out the same memory at every call.
+        return (found[0].clone(), found[1].clone(), found[2].clone()) if cuda else found
+
+    return gradient
 
 
-def _clock(step: Callable[..., Any], arguments: tuple[Any, ...], repeats: int = 3) -> float:
-    """Return the least of a few timings in seconds; where they are several, after one more."""
-    device = arguments[0].device
-    times = []
-    for _ in range(repeats + (repeats > 1)):
-        began = time.perf_counter()
-        step(*arguments)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
-    return min(times[-repeats:])
+def _gradient_of(guide: Guide, images: Tensor, labels: Tensor) -> None:
+    value_and_gradient(guide.objective("logit"), images, labels)
 
 
-def _agree(movement: Tensor, other: Tensor) -> bool:
-    """Say whether two movements of a batch point the same way: mean cosine above 0.9."""
-    cosine = nn.functional.cosine_similarity(movement.flatten(1), other.flatten(1))
-    still = (movement.flatten(1).norm(dim=1) == 0) & (other.flatten(1).norm(dim=1) == 0)
-    return bool(torch.where(still, 1.0, cosine).mean() > 0.9)
+def _time_in_turns(
+    calls: dict[str, Callable[[], Any]], device: torch.device, rounds: int = 3
+) -> dict[str, float]:
+    """Return the least seconds of each call, after one unmeasured round."""
+    best = dict.fromkeys(calls, float("inf"))
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - began)
+    return best
 
 
-def _name(device: torch.device) -> str:
+def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return f"{able.get('cpu_name', device.type)}, {torch.get_num_threads()} threads"
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep the compiler's remarks about the machine from the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _key(
+    what: str, guide: Guide, image_shape: tuple[int, ...], batch_size: int, device: torch.device
+) -> str:
+    """Return a hash of everything that a timing depends on: network, shapes, machine, software."""
+    if device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
+    else:
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+        machine = f"{able.get('cpu_name', device.type)}, {torch.get_num_threads()}, {limit}"
+    parts = (what, str(guide), image_shape, batch_size, machine, torch.__version__)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _read() -> dict[str, Any]:
+def _path() -> Path:
+    return cache_folder() / "speed.json"
+
+
+def _read() -> dict[str, dict[str, float]]:
     try:
-        found = json.loads(CACHE.expanduser().read_text())
-        needed = {"plain_s", "compiled_s", "compiling_s"}
-        return {key: record for key, record in found.items() if needed <= record.keys()}
-    except (OSError, ValueError, AttributeError, RuntimeError):
-        return {}  # none yet, or not ours; RuntimeError: nobody's home
+        found = json.loads(_path().read_text())
+        return {k: v for k, v in found.items() if isinstance(v, dict)}
+    except (OSError, ValueError, AttributeError):
+        return {}  # there is none yet, or it is damaged
 
 
-def _write(records: dict[str, Any]) -> None:
-    # A cache that cannot be kept costs time, not results.
-    with contextlib.suppress(OSError, InputError, RuntimeError):
-        with write_aside(CACHE.expanduser()) as aside:
-            aside.write_text(json.dumps(records, indent=1))
+def _keep(key: str, seconds: dict[str, float]) -> None:
+    # A cache that cannot be written costs time, not results.
+    with contextlib.suppress(OSError, InputError):
+        write_json(_path(), {**_read(), key: seconds})
