@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from burnish.guide.model import Guide
-from burnish.networks import Normalize
+from burnish.networks.normalize import Normalize
 from burnish.refine import speed
 from burnish.refine.batching import Step, climb
 from burnish.refine.refiner import Refiner, settings_for

@@ -1,4 +1,4 @@
-"""A frozen copy is the same function, with fewer layers."""
+"""A frozen copy computes the same function with fewer layers."""
 
 import copy
 
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from burnish.errors import InputError
-from burnish.networks import Frozen, ResNet, WideResNet
+from burnish.networks.frozen import Frozen
+from burnish.networks.resnet import ResNet, WideResNet
 
 
 def lively(network):
@@ -33,7 +34,7 @@ def gradient(network, images):
 
 
 class Shared(nn.Module):
-    """What must not be folded: a norm beside another reader, modules that are called twice."""
+    """Must not be folded: a norm beside another reader, and modules that are called twice."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +56,7 @@ class Activated(nn.BatchNorm2d):
 
 
 class Peculiar(nn.Module):
-    """Three more pairs to leave alone: a norm that does more, a weight shared, a weight read."""
+    """Must not be folded: a norm that does more, a shared weight, a weight that is read."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +73,7 @@ class Peculiar(nn.Module):
 
 
 class Flattening(nn.Module):
-    """Its ``view`` refuses what is stored channels-last."""
+    """Its ``view`` fails for data that are stored channels-last."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +85,7 @@ class Flattening(nn.Module):
 
 
 class Branching(nn.Module):
-    """Its path depends on the images, so that no graph can be read off."""
+    """Its path depends on the images, so that it has no graph."""
 
     def __init__(self):
         super().__init__()

@@ -1,19 +1,25 @@
-"""Networks take [0, 1] pixels, build from their card entry, and are what they are named after."""
+"""Networks take pixels in [0, 1], are built from their card entry, and match their papers."""
 
+import itertools
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from burnish.errors import InputError
-from burnish.networks import NETWORKS, Judge, PretrainedClassifier, ResNet, WideResNet, build
+from burnish.networks.build import NETWORKS, build
+from burnish.networks.convnet import ConvNet
+from burnish.networks.pretrained import PretrainedClassifier
+from burnish.networks.resnet import ResNet, WideResNet
 
-# The smallest of each, which also says that every registered network is looked at.
+# The smallest of each network that gives logits.
 SMALL = {
     "resnet": {"width": 4, "num_blocks": 1},
     "wide_resnet": {"depth": 10, "widen_factor": 1},
-    "judge": {"widths": [4, 6], "num_features": 5},
-    "library": {"source": "timm/test_vit"},
+    "convnet": {"widths": [4, 6], "num_features": 5},
+    "pretrained": {"source": "timm/test_vit"},
 }
 
 
@@ -29,12 +35,12 @@ def count(model):
 # Decoders and Gaussians give images instead; test_latent.py has them.
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"decoder", "gaussian"}))
 def test_every_network_builds_and_gives_logits(name):
-    size = 160 if name == "library" else 12
+    size = 160 if name == "pretrained" else 12
     logits = small(name)(torch.rand(2, 3, size, size))
     assert logits.shape == (2, 7) and bool(torch.isfinite(logits).all())
 
 
-def test_numbers_of_parameters():
+def test_parameter_counts_are_those_of_the_papers():
     # WRN-28-10 has 36.5 M (Zagoruyko & Komodakis 2016, table 4), shortcuts being convolutions in
     # the first block of each stage and identities elsewhere.
     with torch.device("meta"):
@@ -54,8 +60,8 @@ def test_resolution_is_halved_twice(name):
     assert seen == [(2, 4 * width, 7, 7)]
 
 
-@pytest.mark.parametrize("name", ["resnet", "wide_resnet", "judge"])
-def test_normalisation_is_inside(name):
+@pytest.mark.parametrize("name", ["resnet", "wide_resnet", "convnet"])
+def test_normalization_is_inside(name):
     images = torch.rand(2, 3, 12, 12)
     mean, std = [0.2, 0.3, 0.4], [0.2, 0.25, 0.3]
     plain = small(name, mean=mean, std=std)
@@ -67,62 +73,54 @@ def test_normalisation_is_inside(name):
     assert "normalize.mean" in plain.state_dict()  # and travels with the weights
 
 
-def test_unknown_names_suggest_the_nearest():
+def test_faulty_arguments_are_named_with_the_nearest_choice():
     for arguments, hint in (
         ({"name": "resnett"}, "did you mean 'resnet'"),
         ({}, "unknown network 'None'"),
         ({"name": "resnet", "in_channels": 1}, "'resnet': .*num_classes"),
         ({"name": "wide_resnet", "in_channels": 1, "num_classes": 2, "depth": 27}, "6 n"),
-        ({"name": "judge", "in_channels": 1, "num_classes": 2, "pooling": "maxx"}, "'max'"),
-        ({"name": "library", "source": "tim/resnet18"}, "did you mean 'timm'"),
-        ({"name": "library", "source": "timm/resnet18x"}, "did you mean 'resnet18"),
-        ({"name": "library", "source": "torchvision/resnet19"}, "did you mean 'resnet1"),
-        ({"name": "library", "source": "torchvision/resnet18", "in_channels": 1}, "RGB"),
+        ({"name": "convnet", "in_channels": 1, "num_classes": 2, "pooling": "maxx"}, "'max'"),
+        ({"name": "pretrained", "source": "tim/resnet18"}, "did you mean 'timm'"),
+        ({"name": "pretrained", "source": "timm/resnet18x"}, "did you mean 'resnet18"),
+        ({"name": "pretrained", "source": "torchvision/resnet19"}, "did you mean 'resnet1"),
+        ({"name": "pretrained", "source": "torchvision/resnet18", "in_channels": 1}, "RGB"),
     ):
         with pytest.raises(InputError, match=hint):
             build(arguments)
 
 
-def test_judge_is_its_features_and_head():
-    judge = small("judge").train()
-    assert isinstance(judge, Judge)
+def test_convnet_is_its_features_and_head():
+    network = small("convnet").train()
+    assert isinstance(network, ConvNet)
     images = torch.rand(6, 3, 12, 12)
     for mode in (True, False):
-        judge.train(mode)
+        network.train(mode)
         torch.manual_seed(1)
-        whole = judge(images)
+        whole = network(images)
         torch.manual_seed(1)
-        features = judge.forward_features(images)
+        features = network.forward_features(images)
         assert features.shape == (6, 5)
-        torch.testing.assert_close(judge.forward_head(features), whole)
+        torch.testing.assert_close(network.forward_head(features), whole)
 
 
-def test_judges_can_be_told_apart():
-    found = [
-        small("judge", **more)(
-            torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-        )
-        for more in (
-            {},
-            {"activation": "gelu"},
-            {"activation": "tanh"},
-            {"pooling": "avg"},
-            {"kernel_size": 5},
-        )
-    ]
-    for index, one in enumerate(found):
-        assert all((one - other).abs().max() > 1e-4 for other in found[index + 1 :])
+def test_every_option_of_a_convnet_changes_its_features():
+    images = torch.rand(2, 3, 12, 12)
+    options = (
+        {}, {"activation": "gelu"}, {"activation": "tanh"}, {"pooling": "avg"}, {"kernel_size": 5},
+    )  # fmt: skip
+    found = [small("convnet", **option).forward_features(images) for option in options]
+    for one, other in itertools.combinations(found, 2):
+        assert (one - other).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
     ("source", "channels"), [("timm/test_resnet", 1), ("torchvision/shufflenet_v2_x0_5", 3)]
 )
-def test_library_models_by_name_without_weights(source, channels):
+def test_pretrained_classifiers_normalize_as_their_library_does(source, channels):
     torch.manual_seed(0)
     model = PretrainedClassifier(source, num_classes=4, in_channels=channels).eval()
     images = torch.rand(2, channels, 64, 64)
     assert model(images).shape == (2, 4)
-    # Fed with normalised pixels, as the library's own users would.
     if source.startswith("torchvision"):
         mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
         std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -130,3 +128,15 @@ def test_library_models_by_name_without_weights(source, channels):
         config: Any = model.network.pretrained_cfg
         mean, std = sum(config["mean"]) / 3, sum(config["std"]) / 3
     torch.testing.assert_close(model(images), model.network((images - mean) / std))
+
+
+def test_building_a_resnet_imports_no_other_library():
+    code = """
+import sys
+from burnish.networks.build import build
+from burnish.networks.frozen import Frozen
+Frozen(build({"name": "resnet", "in_channels": 1, "num_classes": 2, "width": 4}))
+print([name for name in ("timm", "torchvision", "diffusers") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

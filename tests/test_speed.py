@@ -6,7 +6,8 @@ import types
 import pytest
 import torch
 
-from burnish.networks import Frozen, ResNet
+from burnish.networks.frozen import Frozen
+from burnish.networks.resnet import ResNet
 from burnish.refine import speed
 
 

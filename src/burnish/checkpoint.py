@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from burnish.errors import InputError
 from burnish.files import write_aside
-from burnish.networks import build
+from burnish.networks.build import build
 
 __all__ = ["load_model", "save_model"]
 

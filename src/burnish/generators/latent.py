@@ -9,7 +9,8 @@ from torch import Tensor
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.base import Generator
-from burnish.networks import Decoder, Gaussian
+from burnish.networks.decoder import Decoder
+from burnish.networks.gaussian import Gaussian
 from burnish.seeds import Streams
 
 __all__ = ["LatentModel"]

@@ -8,7 +8,7 @@ from burnish.files import path_sha256
 from burnish.guide.model import Guide
 from burnish.hub import find
 from burnish.networks.decoder import Decoder
-from burnish.networks.pretrained import PretrainedClassifier
+from burnish.networks.gaussian import Gaussian
 
 __all__ = ["load_guide"]
 
@@ -28,6 +28,8 @@ def load_guide(source: str | Path) -> Guide:
     """
     name = str(source)
     if name.partition("/")[0] in LIBRARIES and "/" in name and not Path(name).exists():
+        from burnish.networks.pretrained import PretrainedClassifier
+
         network = PretrainedClassifier(name, pretrained=True)
         return Guide(network, {"name": name, "kind": "classifier"}).eval()
     path = find("guide", name, ("timm/resnet50", "torchvision/resnet50"))
@@ -36,7 +38,7 @@ def load_guide(source: str | Path) -> Guide:
         if not path.exists():
             raise InputError(f"{path.parent} is a folder without model.safetensors, so no guide")
     network, card = load_model(path)
-    if isinstance(network, Decoder):
+    if isinstance(network, Decoder | Gaussian):
         raise InputError(f"{path} is a generator, not a guide")
     if not card.get("classifies", True):
         raise InputError(f"{path} does not classify (it learned without labels), so cannot guide")

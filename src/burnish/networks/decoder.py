@@ -1,7 +1,9 @@
-"""From a latent and a label to an image: the decoder of a VAE, the generator of a GAN.
+"""The network from a latent and a label to an image: decoder of a VAE, generator of a GAN.
 
-Residual blocks that double the resolution, with a class's own gain and bias after each batch norm
-(Miyato & Koyama 2018, appendix; Miyato et al. 2018, figure 10).
+Residual blocks double the resolution; each batch norm has a gain and a bias per class. Sources:
+Miyato & Koyama 2018, "cGANs with Projection Discriminator", appendix,
+https://arxiv.org/abs/1802.05637; Miyato et al. 2018, "Spectral Normalization for Generative
+Adversarial Networks", figure 10, https://arxiv.org/abs/1802.05957.
 """
 
 from collections.abc import Sequence
@@ -17,11 +19,11 @@ class Decoder(nn.Module):
     """Map latents and labels to images.
 
     Args:
-        in_channels: Channels of the images, 1 for grey, 3 for RGB.
+        in_channels: Channels of the images, 1 for gray, 3 for RGB.
         num_classes: Number of classes, K.
         image_size: Height and width; divisible by 2 ** (len(widths) - 1).
         latent_size: Numbers per latent, L.
-        widths: Channels at each resolution, the lowest first; each next one is twice as fine.
+        widths: Channels at each resolution, the lowest resolution first; each next one doubles it.
 
     Returns:
         ``forward(latents [B, L], labels [B]) -> images [B, C, H, W]`` in [0, 1].
@@ -58,12 +60,16 @@ class Decoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, labels)
         hidden = self.last(torch.relu(self.norm(hidden, labels)))
-        # In float32: under autocast the levels near white would be 1/256 apart.
+        # In float32: bfloat16 levels near white are 1/256 apart.
         return torch.sigmoid(hidden.float())
 
 
 class _ClassNorm(nn.Module):
-    """Batch norm whose gain and bias belong to the class (Dumoulin et al. 2017)."""
+    """Batch norm with a gain and a bias per class.
+
+    Dumoulin et al. 2017, "A Learned Representation For Artistic Style", section 2.2,
+    https://arxiv.org/abs/1610.07629.
+    """
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -91,5 +97,5 @@ class _UpBlock(nn.Module):
     def forward(self, hidden: Tensor, labels: Tensor) -> Tensor:
         residual = self.conv1(self.upsample(torch.relu(self.norm1(hidden, labels))))
         residual = self.conv2(torch.relu(self.norm2(residual, labels)))
-        # A 1 x 1 convolution commutes with nearest-neighbour doubling; before it, it is cheaper.
+        # A 1 x 1 convolution commutes with nearest-neighbor doubling and is cheaper before it.
         return residual + self.upsample(self.shortcut(hidden))

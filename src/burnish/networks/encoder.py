@@ -1,7 +1,8 @@
-"""What reads an image beside a decoder: the encoder of a VAE, the discriminator of a GAN.
+"""Networks that read an image beside a decoder: the encoder of a VAE, the discriminator of a GAN.
 
-Both are residual blocks that halve the resolution (Miyato et al. 2018, figures 9 and 10); input is
-[0, 1] pixels.
+Both are stacks of residual blocks that halve the resolution, as in Miyato et al. 2018, "Spectral
+Normalization for Generative Adversarial Networks", figures 9 and 10,
+https://arxiv.org/abs/1802.05957. They take pixels in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ class Encoder(nn.Module):
     """The approximate posterior of a VAE, a diagonal Gaussian for each image and label.
 
     Args:
-        in_channels: 1 for grey, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of classes.
         image_size: Height and width; divisible by 2 ** (len(widths) - 1).
         latent_size: Numbers per latent, L.
@@ -42,18 +43,21 @@ class Encoder(nn.Module):
         """Return the posterior's mean and log variance, ``[B, L]`` each."""
         hidden = self.blocks(images * 2 - 1) + self.label(labels)[:, :, None, None]
         mean, log_variance = self.head(torch.relu(hidden).flatten(1)).float().chunk(2, 1)
-        # Wider than any posterior of use; keeps exp finite in the first steps.
+        # Wider than any useful posterior; keeps exp finite in the first steps.
         return mean, log_variance.clamp(-12, 4)
 
 
 class Discriminator(nn.Module):
-    """A spectrally normalised projection discriminator: v . phi(x) + b + e_y . phi(x).
+    r"""A spectrally normalized projection discriminator.
 
-    Miyato & Koyama 2018, equation 5; every weight matrix, embeddings too, has largest singular
-    value 1 (Miyato et al. 2018, equation 8).
+    .. math:: D(x, y) = v^T \phi(x) + b + e_y^T \phi(x)
+
+    Miyato & Koyama 2018, "cGANs with Projection Discriminator", equation 5,
+    https://arxiv.org/abs/1802.05637. The largest singular value of every weight matrix, embeddings
+    included, is 1 (Miyato et al. 2018, equation 8).
 
     Args:
-        in_channels: 1 for grey, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of classes.
         widths: Channels at each resolution, full size first.
     """
@@ -74,7 +78,7 @@ class Discriminator(nn.Module):
 
 
 def _blocks(in_channels: int, widths: Sequence[int], normalize: bool) -> nn.Sequential:
-    """Blocks between widths, all but the last of which halve the resolution."""
+    """Return one block per width; all but the last halve the resolution."""
     before = [in_channels, *widths]
     return nn.Sequential(
         *(
@@ -87,7 +91,7 @@ def _blocks(in_channels: int, widths: Sequence[int], normalize: bool) -> nn.Sequ
 class _DownBlock(nn.Module):
     """Two convolutions beside a 1 x 1 one, then the mean of 2 x 2 pixels.
 
-    The first block takes pixels as they are: an activation would throw away half of them.
+    The first block has no activation before its convolutions: it would discard half of the pixels.
     """
 
     def __init__(self, before: int, after: int, first: bool, halve: bool, normalize: bool) -> None:
@@ -106,5 +110,5 @@ class _DownBlock(nn.Module):
         self.shortcut = nn.Conv2d(before, after, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        # The mean of pixels commutes with a 1 x 1 convolution; before it, it is cheaper.
+        # Averaging commutes with a 1 x 1 convolution and is cheaper before it.
         return self.halve(self.residual(hidden)) + self.shortcut(self.halve(hidden))

@@ -1,14 +1,15 @@
-"""A network as a guide needs it: weights held still, gradients with respect to the image only.
+r"""Frozen copies of networks: the weights are constants, gradients reach the image only.
 
-What that allows, and what it saves:
+This saves work in three ways:
 
-* Batch norm is a fixed affine map, gamma (x - mu) / sqrt(var + eps) + beta, and goes into the
-  convolution before it: two passes over memory fewer, forward and backward, per layer.
-* Weights are cast to the compute precision once, not at every call.
-* Channels-last, which is how the fast convolution kernels want their data.
+* Batch norm is a fixed affine map,
+  :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`, and is folded into the convolution
+  before it: fewer passes over memory, forward and backward, per layer.
+* Weights are cast to the compute precision once instead of at every call.
+* Data are stored channels-last, the layout that fast convolution kernels take.
 
-The network's graph is read by torch.fx. A network that fx cannot read (its path depends on the
-data) keeps its batch norms and gets the other two.
+torch.fx reads the network's graph. A network whose path depends on the data has no such graph; it
+keeps its batch norms and gets the other two.
 """
 
 import copy
@@ -16,7 +17,6 @@ from collections import Counter, OrderedDict
 from typing import Any
 
 import torch
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -28,7 +28,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 class Frozen(nn.Module):
-    """A frozen copy of a network; ``refresh`` takes over the original's weights again.
+    """A frozen copy of a network; :meth:`refresh` copies the original's weights again.
 
     Args:
         network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``; not changed.
@@ -65,9 +65,12 @@ class Frozen(nn.Module):
         self.network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
     def fit(self, images: Tensor) -> None:
-        """Go back to the usual order of data for a network that cannot do without it.
+        """Try one pass, and store data contiguously if the network cannot run channels-last.
 
-        Some flatten their features by ``view``, which takes channels-last tensors for an error.
+        Networks that flatten their features by ``view`` cannot.
+
+        Args:
+            images: ``[B, C, H, W]`` in [0, 1]; one is enough.
         """
         try:
             self(images)
@@ -76,7 +79,7 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def refresh(self, network: nn.Module) -> None:
-        """Take over the weights of a network of the same architecture, folding anew."""
+        """Copy the weights of a network of the same architecture, and fold them again."""
         theirs = {
             **dict(network.named_parameters(remove_duplicate=False)),
             **dict(network.named_buffers(remove_duplicate=False)),
@@ -106,20 +109,20 @@ class Frozen(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # timm's batch norms carry their activation with them; inside they are full of branches.
+        # The batch norms of timm contain their activation, and branches that fx cannot trace.
         return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     """Return (convolution, batch norm) names where the norm is the convolution's only reader.
 
-    Both are called once, and nobody else reads or shares their weights. The graph serves to find
-    them and for nothing else: what runs is the network's own code.
+    Both are called once, and nothing else reads or shares their weights. The graph only serves to
+    find them; what runs is the network's own code.
     """
     traced = copy.deepcopy(network).eval()
     try:
         graph = _Tracer().trace(traced)
-    except Exception:  # fx raises whatever the network's own code raises on a stand-in tensor
+    except Exception:  # fx passes on whatever the network's code raises on a symbolic tensor
         return []
     modules = dict(network.named_modules(remove_duplicate=False))
     calls = Counter(id(modules[str(n.target)]) for n in graph.nodes if n.op == "call_module")
@@ -138,17 +141,25 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
         if node.op != "call_module" or not node.args:
             continue
         before, norm = node.args[0], modules[node.target]
-        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or norm.running_mean is None:
+        if not _is_batch_norm(norm) or norm.running_mean is None:
             continue
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         conv = modules[str(before.target)]
-        # Spectral norm and its like make the weight anew at every call; theirs is no parameter.
+        # A parametrized weight (spectral norm, for example) is no parameter and changes by call.
         if type(conv) is not nn.Conv2d or "weight" not in conv._parameters:
             continue
         if alone(str(before.target)) and alone(str(node.target)):
             pairs.append((str(before.target), str(node.target)))
     return pairs
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    """Return whether a module is a batch norm of torch or timm itself, not of a subclass."""
+    kind = type(module)
+    # By name, because importing timm takes seconds.
+    timm = f"{kind.__module__}.{kind.__name__}" == "timm.layers.norm_act.BatchNormAct2d"
+    return kind is nn.BatchNorm2d or timm
 
 
 def _give_bias(conv: nn.Module) -> None:
@@ -158,6 +169,6 @@ def _give_bias(conv: nn.Module) -> None:
 
 
 def _after_norm(norm: nn.Module) -> nn.Module:
-    """Return what is left of a batch norm once its affine map has gone."""
+    """Return what remains of a batch norm without its affine map."""
     rest = {name: getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)}
     return nn.Sequential(OrderedDict(rest)) if rest else nn.Identity()

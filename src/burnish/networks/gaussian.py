@@ -1,7 +1,7 @@
-"""The Gaussian of each class: what is left of a data set when all but two moments are forgotten.
+"""One Gaussian per class, with the mean and covariance of the real images.
 
-Santurkar et al. 2019 (section 3.1) draw from it the starting points of images that a robust
-classifier alone then makes.
+Santurkar et al. 2019, "Image Synthesis with a Single (Robust) Classifier", section 3.1,
+https://arxiv.org/abs/1906.09453, draw from it the start images that a robust classifier refines.
 """
 
 from typing import Self
@@ -13,16 +13,18 @@ __all__ = ["Gaussian"]
 
 
 class Gaussian(nn.Module):
-    """Map latents and labels to images: x = mean of the class + latents @ basis.
+    r"""Map latents and labels to images.
 
-    Classes have means of their own and share the covariance of what is left, of which the
-    ``latent_size`` directions of most variance are kept: basis[j] = sqrt(lambda_j) v_j.
+    .. math:: x = \mu_y + \sum_j z_j \sqrt{\lambda_j} v_j
+
+    Each class has its own mean :math:`\mu_y`. All share one covariance, of which the
+    ``latent_size`` eigenvectors :math:`v_j` of largest eigenvalue :math:`\lambda_j` are kept.
 
     Args:
-        in_channels: Channels of the images, 1 for grey, 3 for RGB.
+        in_channels: Channels of the images, 1 for gray, 3 for RGB.
         num_classes: Number of classes, K.
         image_size: Height and width.
-        latent_size: Directions kept, L; at most the number of values of an image.
+        latent_size: Number of directions kept, L; at most the number of values of an image.
 
     Returns:
         ``forward(latents [B, L], labels [B]) -> images [B, C, H, W]`` clamped to [0, 1].
@@ -50,7 +52,7 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, images_uint8: Tensor, labels: Tensor) -> Self:
-        """Take the moments of real images; nothing is trained.
+        """Set means and basis from the moments of real images.
 
         Args:
             images_uint8: ``[N, C, H, W]``.

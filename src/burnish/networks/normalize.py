@@ -1,4 +1,4 @@
-"""The step from [0, 1] pixels to what a network was trained on, kept inside the network."""
+"""Normalization of pixels, kept inside the networks."""
 
 from collections.abc import Sequence
 
@@ -25,5 +25,5 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the normalised images, of the same shape."""
+        """Return the normalized images, of the same shape."""
         return (images - self.mean) / self.std

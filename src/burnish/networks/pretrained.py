@@ -1,9 +1,7 @@
-"""Classifiers of timm and torchvision by name, fed with [0, 1] pixels like our own."""
+"""Classifiers of timm and torchvision by name, which take pixels in [0, 1] like our own."""
 
 from typing import Any
 
-import timm
-import torchvision
 from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
@@ -15,11 +13,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PretrainedClassifier(nn.Module):
-    """A classifier of another library with its normalisation moved inside.
+    """A classifier of another library with its normalization moved inside.
 
     Args:
         source: ``timm/<name>`` or ``torchvision/<name>``, e.g. ``timm/resnet50``.
-        num_classes: Number of logits; None keeps the library's head.
+        num_classes: Number of logits, K; None keeps the library's head.
         pretrained: Fetch the library's weights (needs a network or a filled cache).
         in_channels: 3; timm also takes 1.
 
@@ -37,29 +35,19 @@ class PretrainedClassifier(nn.Module):
     ) -> None:
         super().__init__()
         library, _, name = source.partition("/")
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
         options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
         try:
             if library == "timm":
-                if not timm.is_model(name):
-                    raise unknown("timm model", name, timm.list_models())
-                self.network = timm.create_model(
-                    name, pretrained=pretrained, in_chans=in_channels, **options
-                )
+                self.network = _of_timm(name, pretrained, in_chans=in_channels, **options)
                 settings: Any = self.network.pretrained_cfg
                 mean, std = settings.get("mean", mean), settings.get("std", std)
             elif library == "torchvision":
-                names = torchvision.models.list_models(module=torchvision.models)
-                if name not in names:
-                    raise unknown("torchvision model", name, names)
                 if in_channels != 3:
-                    raise InputError(f"{source} takes RGB images; timm's models also take grey")
-                if pretrained and num_classes is not None:
-                    raise InputError(
-                        f"{source}: pretrained weights come with their own num_classes"
-                    )
-                weights = "DEFAULT" if pretrained else None
-                self.network = torchvision.models.get_model(name, weights=weights, **options)
+                    raise InputError(f"{source} takes RGB images; models of timm also take gray")
+                if pretrained and options:
+                    raise InputError(f"{source}: pretrained weights have their own num_classes")
+                self.network = _of_torchvision(name, pretrained, **options)
             else:
                 raise unknown("library", library, ["timm", "torchvision"])
         except (OSError, RuntimeError) as error:
@@ -71,3 +59,20 @@ class PretrainedClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         return self.network(self.normalize(images))
+
+
+def _of_timm(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
+    return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def _of_torchvision(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise unknown("torchvision model", name, names)
+    return models.get_model(name, weights="DEFAULT" if pretrained else None, **options)

@@ -1,8 +1,12 @@
-"""Residual networks for small images (He et al. 2016, section 4.2; Zagoruyko & Komodakis 2016).
+"""Residual networks for small images.
 
 Three stages of widths w, 2w, 4w at full, half and quarter resolution; global average pooling; one
-linear head. Input is [0, 1] pixels, the normalisation is inside. The activation is smooth (SiLU),
-because it is the *gradient* with respect to the image that a guide is used for.
+linear head. They take pixels in [0, 1]; the normalization is inside. The activation is smooth
+(SiLU), because a guide is used for its gradient with respect to the image.
+
+Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2,
+https://arxiv.org/abs/1512.03385; Zagoruyko & Komodakis 2016, "Wide Residual Networks",
+https://arxiv.org/abs/1605.07146.
 """
 
 from collections.abc import Sequence
@@ -18,7 +22,7 @@ class ResNet(nn.Module):
     """A ResNet of post-activation blocks; depth is 6 * num_blocks + 2.
 
     Args:
-        in_channels: 1 for grey, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of logits, K.
         width: Channels of the first stage.
         num_blocks: Residual blocks per stage.
@@ -88,7 +92,7 @@ class WideResNet(nn.Module):
     """A pre-activation wide ResNet, WRN-depth-widen_factor.
 
     Args:
-        in_channels: 1 for grey, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of logits, K.
         depth: 6 n + 4, e.g. 16, 28, 34.
         widen_factor: Width multiple of the 16-channel base.

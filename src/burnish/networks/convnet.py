@@ -1,8 +1,9 @@
-"""Judges: small networks of real images whose features measure distances when Inception cannot.
+"""Small convolutional networks that serve as feature extractors where Inception cannot.
 
-They learn classes, or, without labels, which two views are of one image. They are plain
-feed-forward convolution networks, unlike the residual guides: a judge that resembles the guide
-would flatter it. ``kernel_size`` and ``activation`` tell two judges apart.
+They learn classes or, without labels, which two views are of one image; metrics then compare
+their features. They are plain feed-forward networks, unlike the residual guides: an extractor that
+resembles the guide would overrate refined images. ``kernel_size``, ``activation`` and ``pooling``
+make extractors that differ from each other.
 """
 
 from collections.abc import Sequence
@@ -12,25 +13,25 @@ from torch import Tensor, nn
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
 
-__all__ = ["Judge"]
+__all__ = ["ConvNet"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
-class Judge(nn.Module):
-    """A convolution network with a feature layer and a linear head.
+class ConvNet(nn.Module):
+    """A convolutional network with a feature layer and a linear head.
 
     Args:
-        in_channels: 1 for grey, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of logits, K; without labels, size of the projection.
         widths: Channels of each stage; every stage but the last halves the resolution.
-        num_features: Size of the feature layer, D.
+        num_features: Size of the feature layer, D, from 1 on.
         kernel_size: Odd size of the convolutions.
         activation: ``relu``, ``gelu`` or ``tanh``.
         pooling: ``max`` or ``avg``, how the resolution is halved.
         dropout: Probability of dropping a feature in training.
-        mean: Channel means of the training data, [0, 1].
+        mean: Channel means of the training data, in [0, 1].
         std: Channel standard deviations of the training data.
 
     Raises:
@@ -51,14 +52,12 @@ class Judge(nn.Module):
         std: Sequence[float] = (0.25,),
     ) -> None:
         super().__init__()
-        for kind, name, choices in (
-            ("activation", activation, ACTIVATIONS),
-            ("pooling", pooling, POOLINGS),
-        ):
-            if name not in choices:
-                raise unknown(kind, name, choices)
+        if activation not in ACTIVATIONS:
+            raise unknown("activation", activation, ACTIVATIONS)
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
         if num_features < 1:
-            raise InputError(f"a judge has at least 1 feature, not {num_features}")
+            raise InputError(f"num_features starts at 1, not {num_features}")
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
             padding = kernel_size // 2
@@ -68,7 +67,7 @@ class Judge(nn.Module):
                 layers.append(POOLINGS[pooling](2))
         self.normalize = Normalize(mean, std)
         self.layers = nn.Sequential(*layers)
-        # A 2 x 2 grid, not one mean: a judge must see where things are, not only that they are.
+        # A 2 x 2 grid instead of one mean, so that features also tell where things are.
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.embed = nn.Sequential(
             nn.Linear(4 * widths[-1], num_features), ACTIVATIONS[activation]()
