@@ -1,17 +1,1 @@
-"""Tables of measurements: rows described in YAML, measured on ranges of seeds, resumably."""
-
-from burnish.studies.cache import Workshop, measure
-from burnish.studies.summary import agreement, summary
-from burnish.studies.tables import Row, Table, Tables, expand, load_tables
-
-__all__ = [
-    "Row",
-    "Table",
-    "Tables",
-    "Workshop",
-    "agreement",
-    "expand",
-    "load_tables",
-    "measure",
-    "summary",
-]
+"""Studies: measurements that say whether refinement helps, for which guide and which settings."""

@@ -1,73 +1,55 @@
-"""Controls: cheap changes to images, which a refinement must beat to be worth anything.
+"""Baselines: cheap changes to images that a refinement must beat.
 
-* ``none``: nothing; images are read and written again, and must score the very same.
+* ``none``: nothing. Images are read and written again and must get the same scores.
 * ``blur``: a Gaussian blur.
-* ``sharpen``: unsharp masking, x + amount (x - blur(x)).
-* ``resample``: no pixel changes; images are dropped and repeated until the classes that a network
+* ``sharpen``: unsharp masking, ``x + amount (x - blur(x))``.
+* ``resample``: no pixel changes. Images are dropped and repeated until the classes that a network
   predicts for them are equally frequent, as classes are in balanced reference sets.
 """
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from burnish.errors import InputError
 from burnish.refine.labels import equal_quotas
 from burnish.samples import Samples
 from burnish.seeds import stream
+from burnish.studies.tables import Baseline
 
-__all__ = ["Control", "apply_control", "blur", "resample_counts", "sharpen"]
-
-
-@dataclass(frozen=True)
-class Control:
-    """Which control, and how strong."""
-
-    name: Literal["none", "blur", "sharpen", "resample"] = "none"
-    sigma: float = 0.5
-    """Of the Gaussian of blur and sharpen, in pixels."""
-    amount: float = 0.5
-    """Of sharpen."""
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.sigma < math.inf and 0 <= self.amount < math.inf):
-            raise InputError("sigma and amount must be finite numbers of at least 0")
+__all__ = ["apply_baseline", "blur", "resample_counts", "sharpen"]
 
 
-def apply_control(
-    batches: Iterable[Samples], control: Control, classes: Tensor | None = None
+def apply_baseline(
+    batches: Iterable[Samples], baseline: Baseline, classes: Tensor | None = None
 ) -> Iterator[Samples]:
-    """Yield the batches with a control applied; ids and labels go with their images.
+    """Yield the batches with a baseline applied; ids and labels stay with their images.
 
     Args:
         batches: All images, in order.
-        control: What to do.
-        classes: ``[N]``, the predicted class of each image, for ``resample``.
+        baseline: What to do.
+        classes: ``[N]`` int64, the predicted class of each image, for ``resample``.
     """
-    counts = None if classes is None else resample_counts(classes)
-    place = 0
+    counts = torch.empty(0) if classes is None else resample_counts(classes)
+    start = 0
     for batch in batches:
-        if control.name == "blur":
-            batch = batch.with_images(blur(batch.images, control.sigma))
-        elif control.name == "sharpen":
-            batch = batch.with_images(sharpen(batch.images, control.sigma, control.amount))
-        elif control.name == "resample":
-            assert counts is not None
-            here = counts[place : place + len(batch)]
-            place += len(batch)
-            batch = batch[torch.repeat_interleave(torch.arange(len(batch)), here)]
+        if baseline.name == "blur":
+            batch = batch.with_images(blur(batch.images, baseline.sigma))
+        elif baseline.name == "sharpen":
+            batch = batch.with_images(sharpen(batch.images, baseline.sigma, baseline.amount))
+        elif baseline.name == "resample":
+            repeats = counts[start : start + len(batch)]
+            start += len(batch)
+            batch = batch[torch.repeat_interleave(torch.arange(len(batch)), repeats)]
         yield batch
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Blur images ``[B, C, H, W]`` by a Gaussian of ``sigma`` pixels; 0 changes nothing.
 
-    The kernel ends at 3 sigma and sums to 1; at the border the outermost pixels are repeated.
+    The kernel ends at 3 sigma and sums to 1. Beyond the border, the outermost pixels are repeated.
     """
     if sigma == 0:
         return images
@@ -80,15 +62,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def sharpen(images: Tensor, sigma: float, amount: float) -> Tensor:
-    """Return x + amount (x - blur(x)) of images ``[B, C, H, W]``, clamped to [0, 1]."""
+    """Return ``x + amount (x - blur(x))`` of images ``[B, C, H, W]``, clamped to [0, 1]."""
     return (images + amount * (images - blur(images, sigma))).clamp(0, 1)
 
 
 def resample_counts(classes: Tensor, seed: int = 0) -> Tensor:
-    """Return how often to take each of N images so that N are taken, of each class as many.
+    """Return how often to take each of N images so that N are taken, equally many of each class.
 
     A class of n images with a quota of q gives each of them q // n times, and q % n of them, drawn
-    at random, once more. Quotas differ by one at most; a class that no image has gets none.
+    at random, once more. Quotas differ by one at most. A class without images gets none.
 
     Args:
         classes: ``[N]`` int64.
@@ -97,9 +79,9 @@ def resample_counts(classes: Tensor, seed: int = 0) -> Tensor:
     generator = stream(seed, "resample")
     counts = torch.zeros_like(classes)
     found = classes.unique()
-    for one, quota in zip(found, equal_quotas(len(classes), len(found)).tolist(), strict=True):
-        places = (classes == one).nonzero()[:, 0]
-        shuffled = places[torch.randperm(len(places), generator=generator)]
-        counts[places] = quota // len(places)
-        counts[shuffled[: quota % len(places)]] += 1
+    for label, quota in zip(found, equal_quotas(len(classes), len(found)).tolist(), strict=True):
+        rows = (classes == label).nonzero()[:, 0]
+        shuffled = rows[torch.randperm(len(rows), generator=generator)]
+        counts[rows] = quota // len(rows)
+        counts[shuffled[: quota % len(rows)]] += 1
     return counts

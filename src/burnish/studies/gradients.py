@@ -1,17 +1,19 @@
 """What a guide's gradient looks like: how smooth it is, and whether it points at real images.
 
 The gradients of a robust classifier look meaningful to people, those of a standard one like noise
-(Tsipras et al. 2019, "Robustness May Be at Odds with Accuracy", section 3). Two numbers say how
-much of that a guide has. Its low frequencies: pixels' noise has all frequencies alike, outlines
-and surfaces have the low ones. And the cosine to the way towards the nearest real image of the
-class: directions in pixel space have cosines of about 0, by chance, to within 1 / sqrt(C H W).
+(Tsipras et al. 2019, "Robustness May Be at Odds with Accuracy", section 3,
+https://arxiv.org/abs/1805.12152). Two numbers measure this. The share of low frequencies: white
+noise has equal energy at all frequencies, outlines and surfaces have theirs at low ones. The
+cosine to the direction of the nearest real image of the class: random directions in pixel space
+have cosines of about 0, to within 1 / sqrt(C H W).
 """
 
 import torch
 from torch import Tensor
 
+from burnish.ascent.step import value_and_gradient
 from burnish.errors import InputError
-from burnish.guide.model import Guide, own
+from burnish.guide.model import Guide
 from burnish.samples import from_uint8
 
 __all__ = [
@@ -27,17 +29,15 @@ def logit_gradient(guide: Guide, images: Tensor, labels: Tensor) -> Tensor:
         images: ``[B, C, H, W]`` in [0, 1].
         labels: ``[B]``, y.
     """
-    images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(own(guide(images), labels).sum(), images)
-    return gradient
+    return value_and_gradient(guide.objective("logit"), images, labels)[0]
 
 
 def low_frequencies(height: int, width: int, cutoff: float) -> Tensor:
     """Return which frequencies of ``torch.fft.fft2`` count as low, ``[H, W]`` bool.
 
-    Those of radius sqrt(u^2 + v^2) <= cutoff / 2, with u and v in cycles per pixel, between -1/2
-    and 1/2 (Nyquist). The mean of all pixels, frequency 0, is among them. White noise has the same
-    energy at each, hence on average the share that the mean of this mask is.
+    They are those of radius sqrt(u^2 + v^2) <= cutoff / 2, with u and v in cycles per pixel,
+    between -1/2 and 1/2 (Nyquist); frequency 0 is among them. White noise has equal energy at each
+    frequency, so its expected share is the mean of this mask.
 
     Args:
         height: H.
@@ -59,7 +59,7 @@ def low_frequency_share(gradients: Tensor, cutoff: float = 0.25) -> Tensor:
         gradients: ``[B, C, H, W]``.
         cutoff: Largest radius as a share of Nyquist's frequency.
     """
-    # The scale of a gradient says nothing here; in float32 its square might be 0.
+    # In float64, because the square of a small gradient underflows in float32.
     energy = torch.fft.fft2(gradients.double()).abs().square().sum(1)
     height, width = gradients.shape[2:]
     low = low_frequencies(height, width, cutoff).to(energy.device)
@@ -71,29 +71,28 @@ def low_frequency_share(gradients: Tensor, cutoff: float = 0.25) -> Tensor:
 def toward_nearest(
     images: Tensor, labels: Tensor, real_uint8: Tensor, real_labels: Tensor
 ) -> Tensor:
-    """Return the way from each image to the nearest real one of its class, ``[B, C, H, W]``.
+    """Return the difference to each image's nearest real one of its class, ``[B, C, H, W]``.
 
-    Nearest in pixels, by L2.
+    Nearest by the L2 distance in pixels.
 
     Args:
         images: ``[B, C, H, W]`` in [0, 1].
         labels: ``[B]``.
-        real_uint8: ``[N, C, H, W]`` uint8, where to look; made float one class at a time.
+        real_uint8: ``[N, C, H, W]`` uint8, converted to float one class at a time.
         real_labels: ``[N]``.
 
     Raises:
         InputError: There is no real image of a class.
     """
-    ways = torch.empty_like(images)
+    differences = torch.empty_like(images)
     for label in labels.unique().tolist():
-        chosen, found = labels == label, real_uint8[(real_labels == label).cpu()]
-        if not len(found):
+        rows, bank = labels == label, real_uint8[(real_labels == label).cpu()]
+        if not len(bank):
             raise InputError(f"there is no real image of class {label} to be nearest")
-        real = from_uint8(found).to(images)
-        here = images[chosen]
-        nearest = torch.cdist(here.flatten(1), real.flatten(1)).argmin(1)
-        ways[chosen] = real[nearest] - here
-    return ways
+        real = from_uint8(bank).to(images)
+        nearest = torch.cdist(images[rows].flatten(1), real.flatten(1)).argmin(1)
+        differences[rows] = real[nearest] - images[rows]
+    return differences
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:

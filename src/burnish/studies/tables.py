@@ -1,6 +1,6 @@
-"""How tables are described.
+"""Tables of measurements as described in YAML.
 
-A row is a generator, and what is done to its images: nothing, a refinement or a control.
+A row is a generator and what is done to its images: nothing, a refinement or a baseline.
 """
 
 import dataclasses
@@ -8,50 +8,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Annotated, Any, Literal
 
 from burnish.errors import InputError
 from burnish.refine.settings import RefineSettings
-from burnish.schema import read
+from burnish.schema import Range, check, load_yaml, read
 from burnish.seeds import parse_seeds
-from burnish.studies.baselines import Control
 
-__all__ = ["Row", "Table", "Tables", "expand", "load_tables"]
+__all__ = ["Baseline", "Row", "Table", "Tables", "expand", "load_tables"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A cheap change to images, see :mod:`burnish.studies.baselines`."""
+
+    name: Literal["none", "blur", "sharpen", "resample"] = "none"
+    sigma: Annotated[float, Range(0)] = 0.5
+    """Standard deviation of the Gaussian of blur and sharpen, in pixels."""
+    amount: Annotated[float, Range(0)] = 0.5
+    """Strength of sharpen."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A generator, and what is done to its images."""
+    """A generator and what is done to its images."""
 
     generator: str = ""
-    """Name, folder or file; a leading runs/ is where trained models are."""
+    """Name, folder or file; a leading runs/ stands for the folder of trained models."""
     num_steps: int = 1
     """Sampling steps."""
     guide: str = ""
-    """Refines the images; with the control resample, it predicts their classes."""
+    """Refines the images. With the baseline resample, it predicts their classes."""
     refine: dict[str, Any] = field(default_factory=dict)
     """preset, and the settings of refinement that differ from it."""
     labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
     """The classes to refine towards."""
-    control: Control | None = None
-    """Done in place of a refinement."""
+    baseline: Baseline | None = None
+    """Applied in place of a refinement."""
     sweep: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Settings of refinement and their values: one row for each combination."""
     published: str = ""
-    """What a paper reports for the like, in words."""
+    """What a paper reports for a similar row, in words."""
 
     def __post_init__(self) -> None:
         if not self.generator:
             raise InputError("a row needs a generator")
-        if (self.refine or self.sweep) and (self.control or not self.guide):
-            raise InputError("refine and sweep need a guide, and no control")
-        if self.control and (self.control.name == "resample") != bool(self.guide):
-            raise InputError("the control resample needs a guide, and no other does")
+        if (self.refine or self.sweep) and (self.baseline or not self.guide):
+            raise InputError("refine and sweep need a guide, and no baseline")
+        if self.baseline and (self.baseline.name == "resample") != bool(self.guide):
+            raise InputError("the baseline resample needs a guide, and no other does")
 
-    def base(self) -> "Row":
-        """Return the row of the same images as they are."""
+    def unchanged(self) -> "Row":
+        """Return the row of the same images as the generator made them."""
         return Row(self.generator, self.num_steps)
 
 
@@ -70,22 +81,22 @@ class Tables:
     """All tables of one data set."""
 
     data: str = ""
-    judges: dict[str, str] = field(default_factory=dict)
-    """Name -> shipped judge, extractor of torch-fidelity or file."""
+    features: dict[str, str] = field(default_factory=dict)
+    """Name -> shipped feature extractor, one of torch-fidelity, or a file."""
     reference: str = ""
     """The real images, in words; the file they are in is given when measuring."""
     seeds: tuple[str, ...] = ()
-    """Ranges; means and spreads are over them."""
+    """Ranges; means and standard deviations are over them."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Inside the guide while refining."""
     tables: dict[str, Table] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("data", "judges", "seeds", "tables"):
+        for name in ("data", "features", "seeds", "tables"):
             if not getattr(self, name):
                 raise InputError(f"{name} is missing")
-        for span in self.seeds:
-            parse_seeds(span)
+        for seeds in self.seeds:
+            parse_seeds(seeds)
 
 
 def load_tables(path: Path) -> Tables:
@@ -94,26 +105,24 @@ def load_tables(path: Path) -> Tables:
     Raises:
         InputError: The file is missing or not YAML, or a key or value in it is wrong.
     """
-    if not path.is_file():
-        raise InputError(f"no tables at {path}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    tables = read(Tables, values, str(path))
+    tables = read(Tables, load_yaml(path), str(path))
     for name, table in tables.tables.items():
         expand(table.rows, f"{path}: {name}: ")
     return tables
 
 
 def expand(rows: Mapping[str, Row], where: str = "") -> dict[str, Row]:
-    """Return rows by name with sweeps unrolled and settings read as their types.
+    """Return rows by name, with sweeps unrolled and settings converted to their types.
 
-    A row out of a sweep keeps its own values in ``sweep``, and ends its name in them.
+    A row of a sweep keeps its own values in ``sweep``, and its name ends in them.
+
+    Args:
+        rows: By name.
+        where: Begins error messages.
 
     Raises:
-        InputError: A setting of refinement is unknown or of a wrong type, or two rows have one
-            name.
+        InputError: A setting of refinement is unknown or of a wrong type, or two rows have the
+            same name.
     """
     found: dict[str, Row] = {}
     for name, row in rows.items():

@@ -1,0 +1,69 @@
+"""Pack the models of a run for others: half-precision weights, cards, statistics of real images.
+
+The folder that is made has the layout of the shipped collections, see :mod:`burnish.hub`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from burnish.checkpoint import load_model, save_model
+from burnish.errors import InputError
+from burnish.generators.consistency import ConsistencyModel
+from burnish.metrics.load import load_extractor
+from burnish.metrics.reference import make_reference
+from burnish.storage import open_samples
+
+__all__ = ["pack"]
+
+
+def pack(
+    run: Path,
+    out: Path,
+    *,
+    tuning: Path | None = None,
+    real: Path | None = None,
+    source: str = "",
+    features: Sequence[str] = ("plain", "wide"),
+) -> list[Path]:
+    """Write the guide of a run and, with real images, its generator and feature extractors.
+
+    References are made with the feature extractors as packed.
+
+    Args:
+        run: Folder of a run of ``burnish train``.
+        out: Folder to fill; files of the same names are replaced.
+        tuning: JSON of ``burnish tune``; its choice becomes the default of this guide.
+        real: Real images that no network of the run has seen. Without them the guide alone is
+            packed.
+        source: What results call the real images; by default the name of the file.
+        features: Names of the feature extractors.
+
+    Returns:
+        The files and folders written.
+
+    Raises:
+        InputError: A model of the run or an input is missing.
+    """
+    network, card = load_model(run / "joint" / "model.safetensors")
+    if tuning is not None:
+        if not tuning.is_file():
+            raise InputError(f"there is no file {tuning}; run burnish tune first")
+        card["refine"] = json.loads(tuning.read_text())["chosen"]
+    written = [out / "guide.safetensors"]
+    save_model(written[0], network, card, half=True)
+    if real is None:
+        return written
+    images, written = open_samples(real), [*written, out / "generator"]
+    ConsistencyModel.load(run / "consistency" / "pipeline").save(written[-1], half=True)
+    for name in features:
+        path = out / f"features-{name}.safetensors"
+        module, card = load_model(run / path.stem / "model.safetensors")
+        save_model(path, module, {"image_shape": list(images.image_shape), **card}, half=True)
+        extractor = load_extractor(str(path))
+        reference = make_reference(
+            images, extractor, source=source or real.name, num_images=len(images)
+        )
+        written += [path, out / f"reference-{name}.npz"]
+        reference.save(written[-1], features_dtype="float16")
+    return written
