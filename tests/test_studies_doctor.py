@@ -1,0 +1,59 @@
+"""The doctor: attacks do harm, batches leave no trace, one entry per guide."""
+
+import numpy as np
+import pytest
+import torch
+
+from burnish.errors import InputError
+from burnish.hub import shipped
+from burnish.samples import from_uint8
+from burnish.storage.datasets import Dataset
+from burnish.studies.doctor import doctor, examine, table
+
+
+def test_attacks_do_harm_and_batches_leave_no_trace(guide):
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    # Labels that the guide agrees with, so that an attack has something to take away.
+    labels = guide(from_uint8(images)).argmax(1)
+    bank = Dataset(images, labels, "bank")
+    real, generated = bank.samples(slice(0, 10)), bank.samples(slice(10, 20))
+    whole, parts = (examine(guide, real, generated, bank, size) for size in (10, 3))
+    assert parts == pytest.approx(whole, abs=1e-5)
+    assert whole["accuracy_clean"] == 1 > whole["accuracy_robust"]
+    assert whole["auc_attacked"] < whole["auc_clean"]
+    # The generated images are in the bank themselves: the nearest is at no distance.
+    assert whole["cosine_to_nearest"] == 0 and 0 < whole["low_frequency_share"] < 1
+
+
+@pytest.fixture
+def write_images(tmp_path):
+    def write(name, count, channels=1):
+        path = tmp_path / name
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28, channels), np.uint8)
+        np.savez(path, arr_0=pixels, arr_1=np.arange(count) % 10)
+        return path
+
+    return write
+
+
+def test_the_result_has_one_entry_per_guide(write_images):
+    real, generated = write_images("real.npz", 30), write_images("generated.npz", 6)
+    guides = ["fashion_mnist", str(shipped("features")["fashion_mnist/plain"])]
+    result = doctor(guides, str(real), generated)
+    assert [row["guide"] for row in result["guides"]] == guides
+    assert result["num_images"] == 6 and result["attacks"]["generated"]["eps"] == "inf"
+    assert result["low_frequency_share_of_white_noise"] == pytest.approx(37 / 28**2)
+    for row in result["guides"]:
+        assert len(row["sha256"]) == 64
+        assert 0 <= row["accuracy_robust"] <= row["accuracy_clean"] <= 1
+        assert row["auc_attacked"] <= row["auc_clean"]
+    text = table(result)
+    assert "cosine to nearest" in text and "| fashion_mnist | " in text
+
+
+def test_a_guide_that_does_not_fit_is_named(write_images):
+    rgb, generated = write_images("rgb.npz", 4, channels=3), write_images("generated.npz", 4)
+    with pytest.raises(InputError, match=r"fashion_mnist: .*not \[3, 28, 28\]"):
+        doctor(["fashion_mnist"], str(rgb), generated)
+    with pytest.raises(InputError, match="at least one guide"):
+        doctor([], str(rgb), generated)
