@@ -1,6 +1,6 @@
 """Doctor: what a guide is as a classifier, as a discriminator and as a direction in pixel space.
 
-Any classifier can be examined beside guides, to see what a standard, not robust one does. For each:
+Any classifier can be examined beside guides, for comparison with one that is not robust. For each:
 
 * accuracy on real images, clean and under PGD on the cross-entropy (L2 radius 0.5, 20 steps of
   0.1);

@@ -5,6 +5,7 @@ of the images before refinement. Choose on samples, real images and a feature ex
 used for nothing else; scores on these say nothing about other images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from burnish.metrics.features import FeatureExtractor
     from burnish.metrics.reference import Reference
 
-__all__ = ["TuneOptions", "tune"]
+__all__ = ["TuneOptions", "choose", "tune"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def tune(
 
     Returns:
         A dict for JSON: ``chosen``, the settings that won, and ``rows``, the metrics with each
-        setting. The first row, with ``refine`` None, is of the samples themselves.
+        setting. The first row, with ``refine`` None, is of the samples themselves; it wins if
+        no setting lowers the FID, and ``chosen`` is None then.
 
     Raises:
         InputError: An input is missing or does not fit, or there are too few images for a recall.
@@ -113,13 +115,21 @@ def tune(
                 for name in ("eps", "num_steps", "stop_quantile", "objective")
             }
             rows.append({"refine": tried, "nfe": nfe, **found, "generated": str(samples)})
-    floor = rows[0]["recall"] - options.max_recall_loss
-    allowed = [row for row in rows if row["recall"] >= floor]
-    best = min(allowed, key=lambda row: row["fid"])
     return {
         "samples": str(samples),
         "guide": guide.card.get("name"),
-        "chosen": best["refine"],
+        "chosen": choose(rows, options.max_recall_loss)["refine"],
         "rows": rows,
         **provenance(),
     }
+
+
+def choose(rows: Sequence[dict[str, Any]], max_recall_loss: float) -> dict[str, Any]:
+    """Return the row with the lowest ``fid`` whose ``recall`` is high enough.
+
+    Args:
+        rows: Metrics; the first row is of the images before refinement.
+        max_recall_loss: How far the recall may lie below that of the first row.
+    """
+    floor = rows[0]["recall"] - max_recall_loss
+    return min((row for row in rows if row["recall"] >= floor), key=lambda row: row["fid"])
