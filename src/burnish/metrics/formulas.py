@@ -1,7 +1,8 @@
-"""Pure functions of features, in float64 numpy: no network, no SciPy, no images.
+"""Pure functions of features in float64 numpy, without networks, images or SciPy.
 
-Features are ``[N, D]``, one row per image, of any float type. They are widened to float64 here, a
-block at a time, because moments and distances lose what they measure in float32.
+Features are ``[N, D]``, one row per image, of any float type. They are converted to float64 block
+by block, because moments and distances lose what they measure in float32. The functions take
+keyword arguments only: the two sides of a metric are easily swapped.
 """
 
 from collections.abc import Iterator
@@ -9,28 +10,29 @@ from collections.abc import Iterator
 import numpy as np
 
 from burnish.errors import InputError
-from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.moments import Array, Moments
 
-__all__ = [
-    "MomentSum",
-    "Moments",
-    "frechet_distance",
-    "inception_score",
-    "kernel_distance",
-    "precision_recall",
-]
+__all__ = ["frechet_distance", "inception_score", "kernel_distance", "precision_recall"]
 
-# Rows of a block of distances: 8 MB of them, and 17 MB of features on each side at D = 2048.
+# Rows of a block of distances: 8 MB, and 17 MB of features on each side at D = 2048.
 BLOCK = 1024
 
 
 def frechet_distance(*, generated: Moments, reference: Moments) -> float:
-    r"""Return the Frechet distance of two Gaussians (FID; Heusel et al. 2017, eq. 6), >= 0.
+    r"""Return the Fréchet distance of two Gaussians, the FID, at least 0.
 
-    .. math:: |\mu_1 - \mu_2|^2 + tr(S_1 + S_2 - 2 (S_1^{1/2} S_2 S_1^{1/2})^{1/2})
+    .. math:: |\mu_1 - \mu_2|^2 + \mathrm{tr}\left(S_1 + S_2 - 2 (S_1 S_2)^{1/2}\right)
 
-    The last trace is the sum of the singular values of :math:`S_1^{1/2} S_2^{1/2}`. Taken so, it
-    never draws the root of a rounding error, and holds for singular covariances (N < D) as well.
+    The trace of the root is computed as the sum of the singular values of
+    :math:`S_1^{1/2} S_2^{1/2}`. This takes no root of rounding errors and holds for singular
+    covariances (N < D) as well.
+
+    Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+    Equilibrium", 2017, eq. 6, https://arxiv.org/abs/1706.08500.
+
+    Args:
+        generated: Moments of the features of generated images.
+        reference: Moments of the features of real images.
 
     Raises:
         InputError: The two sides have different D.
@@ -59,19 +61,26 @@ def kernel_distance(
     num_subsets: int = 100,
     seed: int = 0,
 ) -> float:
-    r"""Return the kernel distance (KID; Binkowski et al. 2018, section 4).
+    r"""Return the kernel distance, the KID: the unbiased estimate of :math:`MMD^2`.
 
-    The unbiased :math:`MMD^2` with the kernel :math:`(x \cdot y / D + 1)^3`; its mean is 0 for
-    equal distributions at any N, so single values may be slightly negative. Where a side has more
-    than ``subset_size`` rows it is the mean over ``num_subsets`` pairs of random subsets, as
-    published; where neither has, one pass over all rows, and the other arguments do not matter.
+    .. math::
+        MMD^2 = \frac{\sum_{i \ne j} k(x_i, x_j)}{N (N - 1)}
+        + \frac{\sum_{i \ne j} k(y_i, y_j)}{M (M - 1)} - \frac{2 \sum_{i, j} k(x_i, y_j)}{N M},
+        \quad k(x, y) = (x \cdot y / D + 1)^3
+
+    Its mean is 0 for equal distributions at any N, so single values may be slightly negative. If
+    a side has more than ``subset_size`` rows, it is the mean over ``num_subsets`` pairs of random
+    subsets, as published. Otherwise all rows are taken once.
+
+    Source: Bińkowski et al., "Demystifying MMD GANs", 2018, section 4,
+    https://arxiv.org/abs/1801.01401.
 
     Args:
         generated: ``[N, D]``.
         reference: ``[M, D]``.
-        subset_size: Rows of a subset, at most N and M are taken.
-        num_subsets: How many pairs of subsets.
-        seed: Chooses the subsets.
+        subset_size: Rows of a subset; at most N and M.
+        num_subsets: Number of pairs of subsets.
+        seed: Seed of the subsets.
 
     Raises:
         InputError: A side has fewer than two rows, or D differs.
@@ -97,18 +106,22 @@ def _mmd2(x: Array, y: Array) -> float:
 
 
 def inception_score(
-    probabilities: Array, num_splits: int = 10, seed: int = 0
-) -> tuple[float, float]:
-    r"""Return the Inception Score (Salimans et al. 2016, section 4), mean and std over splits.
+    *, probabilities: Array, num_splits: int = 10, seed: int = 0
+) -> dict[str, float]:
+    r"""Return ``inception_score`` and ``inception_score_std``, mean and std over splits.
 
-    :math:`\exp(E_x KL(p(y|x) \| p(y)))` of each split, between 1 and K. Rows are shuffled by
-    ``seed`` first: a file sorted by class would otherwise have splits of few classes, and a score
-    far too low. Another order of the rows changes the score only as another shuffle does.
+    .. math:: \exp(E_x\, KL(p(y|x) \,\|\, p(y))) \in [1, K]
+
+    Rows are shuffled first: a file sorted by class would otherwise have splits of few classes,
+    and a score far too low.
+
+    Source: Salimans et al., "Improved Techniques for Training GANs", 2016, section 4,
+    https://arxiv.org/abs/1606.03498.
 
     Args:
         probabilities: ``[N, K]``, rows that sum to 1.
-        num_splits: Number of nearly equal splits; 10 in the literature.
-        seed: Key of the shuffle.
+        num_splits: Number of nearly equal splits.
+        seed: Seed of the shuffle.
 
     Raises:
         InputError: There are fewer rows than splits.
@@ -121,7 +134,8 @@ def inception_score(
         p = np.asarray(probabilities[rows], np.float64)
         # The mean KL is a difference of entropies, free of the 0 * inf of p log(p / q).
         scores.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p) / len(p)))
-    return float(np.mean(scores)), float(np.std(scores))
+    mean, std = float(np.mean(scores)), float(np.std(scores))
+    return {"inception_score": mean, "inception_score_std": std}
 
 
 def _entropy(p: Array) -> float:
@@ -132,29 +146,37 @@ def _entropy(p: Array) -> float:
 def precision_recall(
     *, generated: Array, reference: Array, num_neighbors: int = 3
 ) -> dict[str, float]:
-    """Return ``precision``, ``recall``, ``density``, ``coverage`` from balls around features.
+    r"""Return ``precision``, ``recall``, ``density`` and ``coverage``.
 
-    Precision is the share of generated images within the ball of any reference image, recall the
-    share of reference images within the ball of any generated one (Kynkaanniemi et al. 2019, eq. 1
-    and 2); both in [0, 1]. Density is the number of reference balls around a generated image, over
-    k; coverage the share of reference balls with a generated image inside (Naeem et al. 2020,
-    section 3.2). A ball reaches to the k-th neighbour of its own set, its border included.
+    With :math:`B(x)` the closed ball around x that reaches to its k-th neighbor in its own set,
+    generated images x and reference images y:
+
+    .. math::
+        \text{precision} &= \tfrac{1}{N} |\{x : x \in B(y) \text{ for some } y\}|, &
+        \text{density} &= \tfrac{1}{k N} \textstyle\sum_x |\{y : x \in B(y)\}|, \\
+        \text{recall} &= \tfrac{1}{M} |\{y : y \in B(x) \text{ for some } x\}|, &
+        \text{coverage} &= \tfrac{1}{M} |\{y : x \in B(y) \text{ for some } x\}|.
+
+    Sources: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative
+    Models", 2019, eq. 1 and 2, https://arxiv.org/abs/1904.06991; Naeem et al., "Reliable Fidelity
+    and Diversity Metrics for Generative Models", 2020, section 3.2,
+    https://arxiv.org/abs/2002.09797.
 
     Args:
         generated: ``[N, D]``.
         reference: ``[M, D]``.
-        num_neighbors: k; 3 in the literature.
+        num_neighbors: k.
 
     Raises:
-        InputError: A side has not more than k rows, or the two have different D.
+        InputError: A side has not more than k rows, or D differs.
     """
     _check(generated, reference, at_least=num_neighbors + 1)
-    centre = reference.mean(axis=0, dtype=np.float64)
-    generated_radii = _radii(generated, centre, num_neighbors)
-    reference_radii = _radii(reference, centre, num_neighbors)
+    center = reference.mean(axis=0, dtype=np.float64)
+    generated_radii = _radii(generated, center, num_neighbors)
+    reference_radii = _radii(reference, center, num_neighbors)
     around = np.zeros(len(generated), int)
     recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    for rows, columns, squares in _squared_distances(generated, reference, centre):
+    for rows, columns, squares in _squared_distances(generated, reference, center):
         within = squares <= reference_radii[columns]
         around[rows] += within.sum(axis=1)
         covered[columns] |= within.any(axis=0)
@@ -167,24 +189,24 @@ def precision_recall(
     }
 
 
-def _radii(x: Array, centre: Array, num_neighbors: int) -> Array:
+def _radii(x: Array, center: Array, num_neighbors: int) -> Array:
     """Return the squared distances to the k-th other row ``[N]``, widened by rounding errors."""
     nearest = np.full((len(x), num_neighbors + 1), np.inf)  # one more: each row finds itself
-    for rows, _, squares in _squared_distances(x, x, centre):
+    for rows, _, squares in _squared_distances(x, x, center):
         candidates = np.concatenate([nearest[rows], squares], axis=1)
         nearest[rows] = np.partition(candidates, num_neighbors, axis=1)[:, : num_neighbors + 1]
     longest = max(
-        np.square(x[i : i + BLOCK] - centre).sum(1).max() for i in range(0, len(x), BLOCK)
+        np.square(x[i : i + BLOCK] - center).sum(1).max() for i in range(0, len(x), BLOCK)
     )
     return nearest.max(axis=1) + 1e-13 * longest
 
 
-def _squared_distances(x: Array, y: Array, centre: Array) -> Iterator[tuple[slice, slice, Array]]:
-    """Yield blocks of ``|x_i - y_j|^2``; ``centre`` is subtracted so that little cancels."""
+def _squared_distances(x: Array, y: Array, center: Array) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield blocks of ``|x_i - y_j|^2``; ``center`` is subtracted so that little cancels."""
     for i in range(0, len(x), BLOCK):
-        a = x[i : i + BLOCK].astype(np.float64) - centre
+        a = x[i : i + BLOCK].astype(np.float64) - center
         for j in range(0, len(y), BLOCK):
-            b = y[j : j + BLOCK].astype(np.float64) - centre
+            b = y[j : j + BLOCK].astype(np.float64) - center
             squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
             yield slice(i, i + len(a)), slice(j, j + len(b)), np.maximum(squares, 0)
 

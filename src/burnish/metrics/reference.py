@@ -1,9 +1,8 @@
-"""The real side of a metric: moments of all reference images, and the features of some."""
+"""References: moments of the features of all real images, and the features of some."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.moments import Moments, MomentSum
+from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.samples import Samples, to_uint8
 
-__all__ = ["Reference", "extract", "make_reference"]
+__all__ = ["Reference", "extract", "kept_rows", "make_reference"]
 
 Float32 = NDArray[np.float32]
 
@@ -29,15 +29,15 @@ class Reference:
 
     Args:
         moments: Of the features of all reference images.
-        features: ``[N, D]`` float32, of all or some of them; None in files of other tools.
-        num_images: How many images the moments are of; None if the file does not say it.
-        feature_extractor: Name of the extractor; None if the file does not say it.
-        extractor_sha256: Hash of its weights; None if the file does not say it.
-        source: Where the images came from, in words.
+        features: ``[N, D]``, of all or some of the images; None in files of other tools.
+        num_images: Number of images that the moments are of; None if unknown.
+        feature_extractor: Name of the extractor; None if unknown.
+        extractor_sha256: Hash of its weights; None if unknown.
+        source: Where the images come from, in words.
     """
 
     moments: Moments
-    features: Float32 | None
+    features: Array | None
     num_images: int | None
     feature_extractor: str | None
     extractor_sha256: str | None
@@ -61,11 +61,10 @@ class Reference:
     ) -> None:
         """Write an ``.npz`` with ``mu``, ``sigma``, ``features`` and a JSON ``card``.
 
-        ``mu`` and ``sigma`` stand where pytorch-fid and EDM look for them. The file is written
-        aside and then renamed, so a half-written one is never taken for a reference.
+        pytorch-fid and EDM read ``mu`` and ``sigma`` from the same members.
 
         Args:
-            path: The file, its name as given.
+            path: The file.
             features_dtype: ``float16`` halves the file; features then have 3 digits.
 
         Raises:
@@ -79,18 +78,12 @@ class Reference:
         }
         members: dict[str, Any] = {"mu": self.moments.mu, "sigma": self.moments.sigma}
         if self.features is not None:
-            with np.errstate(over="ignore"):  # the next lines say it better
+            with np.errstate(over="ignore"):  # checked below
                 members["features"] = self.features.astype(features_dtype)
             if not np.isfinite(members["features"]).all():
                 raise InputError(f"the features do not fit into {features_dtype}; use float32")
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, card=np.array(json.dumps(card)), **members)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with write_aside(Path(path)) as aside, aside.open("wb") as file:
+            np.savez(file, card=np.array(json.dumps(card)), **members)
 
     @classmethod
     def load(cls, path: str | Path, *, extractor: FeatureExtractor | None = None) -> Reference:
@@ -130,7 +123,7 @@ class Reference:
 def extract(
     samples: Iterable[Samples], extractor: FeatureExtractor
 ) -> Iterator[tuple[Samples, Float32, Float32 | None]]:
-    """Yield each batch with its features and probabilities, of the images rounded to uint8.
+    """Yield each batch with the features and probabilities of its images, rounded to uint8.
 
     Raises:
         InputError: A feature is NaN or infinite.
@@ -156,26 +149,19 @@ def make_reference(
     num_images: int,
     max_features: int = 10000,
 ) -> Reference:
-    """Return the reference of some images: moments of all, features of up to ``max_features``.
-
-    Files are often sorted by class, and sometimes count the classes round and round. So the
-    images are cut into ``max_features`` equal stretches, and one is taken from each, at a place
-    drawn with a fixed key: neither order can hide a class.
+    """Return the reference of images: moments of all, features of up to ``max_features``.
 
     Args:
         samples: The images, in one pass.
-        extractor: What makes the features.
-        source: Where the images came from, in words.
-        num_images: How many there are.
-        max_features: How many features to keep at most.
+        extractor: Makes the features.
+        source: Where the images come from, in words.
+        num_images: Number of images.
+        max_features: Number of features to keep at most.
 
     Raises:
         InputError: There are fewer than two images, or not ``num_images``, or a feature is NaN.
     """
-    stretches = min(max_features, num_images)
-    edges = np.arange(stretches + 1) * num_images // max(stretches, 1)
-    places = np.random.default_rng(0).integers(edges[:-1], edges[1:])
-    total, kept = MomentSum(), []
+    places, total, kept = kept_rows(num_images, max_features), MomentSum(), []
     for _, features, _ in extract(samples, extractor):
         wanted = places[(places >= total.count) & (places < total.count + len(features))]
         kept.append(features[wanted - total.count])
@@ -183,10 +169,16 @@ def make_reference(
     if total.count != num_images:
         raise InputError(f"{source} has {total.count} images where {num_images} were announced")
     return Reference(
-        moments=total.moments(),
-        features=np.concatenate(kept),
-        num_images=num_images,
-        feature_extractor=extractor.name,
-        extractor_sha256=extractor.sha256,
-        source=source,
+        total.moments(), np.concatenate(kept), num_images, extractor.name, extractor.sha256, source
     )
+
+
+def kept_rows(num_images: int, max_features: int = 10000) -> NDArray[np.int64]:
+    """Return which rows of features a reference keeps, in ascending order.
+
+    Files are often sorted by class, or repeat the classes in turn. The rows are therefore cut into
+    ``max_features`` equal stretches, and one is drawn from each with a fixed seed.
+    """
+    stretches = min(max_features, num_images)
+    edges = np.arange(stretches + 1) * num_images // max(stretches, 1)
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:])

@@ -1,0 +1,106 @@
+"""The one list of metrics: what each is called, computed from, better towards, and rounded to.
+
+A new metric is one entry of :data:`METRICS` and a function in :mod:`burnish.metrics.formulas`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DASH", "METRICS", "Metric", "metric"]
+
+DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric."""
+
+    key: str
+    """Its name in results."""
+    title: str
+    """Its name in tables."""
+    better: Literal["lower", "higher"]
+    explanation: str
+    """One plain sentence for readers of a report."""
+    needs: Literal["moments", "features", "neighbors", "probabilities"]
+    """Keyword arguments of the formula: moments of both sides; features of both sides and how to
+    draw subsets; features of both sides and the number of neighbors; or the class probabilities of
+    the generated images."""
+    formula: str
+    """A function in :mod:`burnish.metrics.formulas`: it returns the value, or a dict with this key
+    and others. Metrics of one formula are computed once."""
+    min_decimals: int = 3
+    max_decimals: int = 3
+    """Between the two, as many decimals as give three significant digits."""
+    std_key: str | None = None
+    """The name in results of its standard deviation, if the formula gives one."""
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow towards the better."""
+        return f"{self.title} {'↑' if self.better == 'higher' else '↓'}"
+
+    def decimals(self, value: float) -> int:
+        """Return the number of decimals that a value is shown with."""
+        if not math.isfinite(value) or value == 0:
+            return self.min_decimals
+        wanted = 2 - math.floor(math.log10(abs(value)))
+        return min(self.max_decimals, max(self.min_decimals, wanted))
+
+    def text(self, value: float | None) -> str:
+        """Round a value; a dash stands for one that is missing."""
+        return DASH if value is None else f"{value:.{self.decimals(value)}f}"
+
+
+METRICS = (
+    Metric(
+        "fid", "FID", "lower",
+        "Fréchet distance of two Gaussians, one fitted to the features of generated images and "
+        "one to those of real images.",
+        "moments", "frechet_distance", 2, 5,
+    ),
+    Metric(
+        "kid", "KID", "lower",
+        "Kernel distance of the two sets of features; unbiased, so its mean is 0 for equal "
+        "distributions whatever the number of images.",
+        "features", "kernel_distance", 2, 6,
+    ),
+    Metric(
+        "inception_score", "Inception Score", "higher",
+        "Confidence and variety of the classes that a network predicts, from 1 to the number of "
+        "classes; real images play no part.",
+        "probabilities", "inception_score", 2, 2, std_key="inception_score_std",
+    ),
+    Metric(
+        "precision", "Precision", "higher",
+        "Share of generated images that lie among real ones in feature space.",
+        "neighbors", "precision_recall",
+    ),
+    Metric(
+        "recall", "Recall", "higher",
+        "Share of real images that lie among generated ones in feature space.",
+        "neighbors", "precision_recall",
+    ),
+    Metric(
+        "density", "Density", "higher",
+        "Number of neighborhoods of real images that a generated image lies in, over the number "
+        "of neighbors; like precision, but less moved by outliers among the real images.",
+        "neighbors", "precision_recall",
+    ),
+    Metric(
+        "coverage", "Coverage", "higher",
+        "Share of real images with a generated image in their neighborhood; like recall, but less "
+        "moved by outliers among the generated images.",
+        "neighbors", "precision_recall",
+    ),
+)  # fmt: skip
+
+
+def metric(key: str) -> Metric:
+    """Return the metric of a key.
+
+    Raises:
+        KeyError: There is no such metric.
+    """
+    return {metric.key: metric for metric in METRICS}[key]
