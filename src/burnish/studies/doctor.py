@@ -37,16 +37,16 @@ from burnish.studies.gradients import (
     low_frequency_share,
     toward_nearest,
 )
+from burnish.training.attacks import attack_real
 from burnish.training.config import AttackConfig
-from burnish.training.losses.joint import attack_real
 from burnish.training.validation import attacked_logits, tell_apart
 
 __all__ = ["doctor", "examine", "table"]
 
 # Without a random start: 20 steps cross the ball four times, and batches leave no trace.
-CLASS_ATTACK = AttackConfig(0.5, 0.1, 20, random_start=False, objective="ce")
-REAL_ATTACK = AttackConfig(0.5, 0.1, 20, random_start=False)
-GENERATED_ATTACK = AttackConfig(math.inf, 0.1, 15, random_start=False)
+CLASS_ATTACK = AttackConfig("ce", eps=0.5, step_size=0.1, num_steps=20, random_start=False)
+REAL_ATTACK = replace(CLASS_ATTACK, objective="logit")
+GENERATED_ATTACK = replace(REAL_ATTACK, eps=math.inf, num_steps=15)
 CUTOFF = 0.25
 COLUMNS = {
     "accuracy_clean": "accuracy",
