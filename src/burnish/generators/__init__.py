@@ -1,1 +1,1 @@
-"""Generators make samples: ``sample(seeds, labels) -> Samples``."""
+"""Generators make samples from seeds; this package samples and loads, it trains nothing."""

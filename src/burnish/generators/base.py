@@ -1,4 +1,4 @@
-"""What every generator is: ``sample(seeds, labels) -> Samples``, image i a function of seed i."""
+"""The interface of every generator: ``sample(seeds, labels) -> Samples``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,15 @@ __all__ = ["Generator"]
 
 
 class Generator(ABC):
-    """A network that makes images from noise of each seed's own.
+    """A network that makes one image per seed, with or without classes.
+
+    Image i is a function of seed i, label i and the weights; the other images of a batch do not
+    matter. A new kind of generator defines ``num_classes``, ``image_shape`` and ``draw``.
 
     Args:
-        network: In eval mode from here on.
-        nfe: Network calls per image.
-        card: Facts about its training, kept beside the weights.
+        network: The network; set to eval mode.
+        nfe: Network function evaluations per image.
+        card: Facts about its training, stored beside the weights.
     """
 
     def __init__(self, network: nn.Module, nfe: int, card: Mapping[str, Any] | None) -> None:
@@ -31,48 +34,52 @@ class Generator(ABC):
     @property
     @abstractmethod
     def num_classes(self) -> int | None:
-        """Number of classes, or None."""
+        """Number of classes; None without classes."""
 
     @property
     @abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of its images."""
+        """Channels, height and width of the images."""
 
     @abstractmethod
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
-        """Return images ``[count, C, H, W]`` in [0, 1], on the network's device.
+        """Return images ``[count, C, H, W]`` in [0, 1] on the network's device.
 
         Args:
-            noise: The seeds' own streams.
-            count: How many seeds there are.
-            labels: ``[count]`` int64 on the device, or None without classes.
+            noise: One random stream per image.
+            count: Number of images.
+            labels: ``[count]`` int64 on the device; None without classes.
         """
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
-    def to(self, device: str) -> Self:
-        """Move the network to a device and return this generator."""
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network to a device; returns this generator."""
         self.network.to(device)
         return self
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], labels: Tensor | None = None) -> Samples:
-        """Make one image per seed; image i is a function of seed i, label i and the weights.
+        """Make one image per seed.
 
         Args:
-            seeds: One per image.
-            labels: ``[B]`` int64; None draws each from its seed's own stream.
+            seeds: One integer per image, 0 or more; they become the ids of the samples.
+            labels: ``[B]`` int64, the class of each image; None draws each class from the seed.
+
+        Returns:
+            Samples on the CPU.
 
         Raises:
-            InputError: There is not one label per seed, or one is not of this model's classes.
+            InputError: The number of labels is not that of the seeds, or a label is no class of
+                this generator.
         """
         num_classes = self.num_classes
         if labels is not None:
             if num_classes is None:
-                raise InputError("this model knows no classes; sample without labels")
+                raise InputError("this generator has no classes; sample without labels")
             if labels.shape != (len(seeds),):
                 raise InputError(f"{len(seeds)} seeds but labels of shape {list(labels.shape)}")
             if not bool(((labels >= 0) & (labels < num_classes)).all()):

@@ -1,21 +1,19 @@
-"""Consistency models: images from noise in one network call, or a few (Song et al. 2023).
+"""Consistency models: images from noise in one or a few network calls.
 
-The network is diffusers' ``UNet2DModel`` and the files are those of diffusers'
-``ConsistencyModelPipeline``, so each side loads what the other saved.
+Song et al. 2023, "Consistency Models", https://arxiv.org/abs/2303.01469. The network is the
+``UNet2DModel`` of diffusers and the files are those of its ``ConsistencyModelPipeline``: each
+library loads what the other saved.
 """
 
 # pyright: reportPrivateImportUsage=false
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import (
-    CMStochasticIterativeScheduler,
-    ConsistencyModelPipeline,
-    UNet2DModel,
-)
 from torch import Tensor
 
 from burnish.errors import InputError
@@ -23,17 +21,23 @@ from burnish.generators.scalings import Scalings
 from burnish.generators.unet import UNetGenerator, load_unet, read_card
 from burnish.seeds import Streams
 
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
 __all__ = ["ConsistencyModel"]
 
 
 class ConsistencyModel(UNetGenerator):
-    """A generator: ``sample(seeds, labels) -> Samples``.
+    """A generator with a consistency function f(x, sigma), the end of the path through x.
 
     Args:
-        unet: The network, in eval mode from here on.
-        scalings: The noise range it was trained for.
+        unet: The network; set to eval mode.
+        scalings: The range of noise levels it was trained for.
         num_steps: Network calls per image, 1 to 40.
-        card: Facts about its training, kept beside the weights.
+        card: Facts about its training, stored beside the weights.
+
+    Raises:
+        InputError: The number of steps is out of range.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class ConsistencyModel(UNetGenerator):
         super().__init__(unet, scalings, True, num_steps, card)
 
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
-        """Return images ``[count, C, H, W]`` in [0, 1].
+        r"""Return images ``[count, C, H, W]`` in [0, 1].
 
-        x = f(sigma_max z, sigma_max); then for each further level s of the schedule
-        x = f(x + sqrt(s^2 - sigma_min^2) z', s) (Song et al. 2023, algorithm 1).
+        The first image is :math:`x = f(\sigma_{max} z, \sigma_{max})`. Each further noise level
+        :math:`s` of the schedule adds noise and removes it again (Song et al. 2023, algorithm 1):
+
+        .. math:: x \leftarrow f(x + \sqrt{s^2 - \sigma_{min}^2} \, z', s)
         """
         device = self.device
         images = torch.zeros(count, *self.image_shape, device=device)
@@ -59,8 +65,8 @@ class ConsistencyModel(UNetGenerator):
             spread = sigma if index == 0 else (sigma**2 - self.scalings.sigma_min**2) ** 0.5
             images = images + spread * noise.normal(self.image_shape).to(device)
             levels = torch.full((count,), sigma, device=device)
-            # Clamping each estimate is what diffusers' scheduler does by default.
-            images = self._function(images, levels, labels).clamp(-1, 1)
+            # The scheduler of diffusers clamps each estimate by default.
+            images = self.function(images, levels, labels).clamp(-1, 1)
         return images / 2 + 0.5
 
     @classmethod
@@ -69,7 +75,9 @@ class ConsistencyModel(UNetGenerator):
         return (folder / "model_index.json").exists()
 
     def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
-        """Write what diffusers' ``ConsistencyModelPipeline.from_pretrained`` loads."""
+        """Write what ``ConsistencyModelPipeline.from_pretrained`` of diffusers loads."""
+        from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
+
         scheduler = CMStochasticIterativeScheduler(
             sigma_min=self.scalings.sigma_min,
             sigma_max=self.scalings.sigma_max,
@@ -79,14 +87,16 @@ class ConsistencyModel(UNetGenerator):
         ConsistencyModelPipeline(unet, scheduler).save_pretrained(folder)
 
     @classmethod
-    def load(cls, source: str | Path, num_steps: int = 1) -> "ConsistencyModel":
+    def load(cls, source: str | Path, num_steps: int = 1) -> ConsistencyModel:
         """Load a ``ConsistencyModelPipeline`` from a folder or, by its name, from the hub.
 
         Raises:
-            InputError: Nothing loadable is there.
+            InputError: There is no such model, or it cannot be loaded.
         """
+        from diffusers import CMStochasticIterativeScheduler
+
         try:
-            # Part by part: diffusers would run Python files that it finds beside a whole pipeline.
+            # Part by part: a whole pipeline may bring Python files, which diffusers would run.
             config: Any = CMStochasticIterativeScheduler.load_config(
                 str(source), subfolder="scheduler", local_files_only=Path(source).exists()
             )

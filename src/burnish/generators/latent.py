@@ -1,4 +1,6 @@
-"""VAEs, GANs and Gaussians at sampling time: one decoder, one call, one .safetensors file."""
+"""VAEs, GANs and Gaussians at sampling time: one decoder, one network call, one file."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,25 +17,28 @@ from burnish.seeds import Streams
 
 __all__ = ["LatentModel"]
 
+NAMES = {"vae": "VAE", "gan": "GAN"}
+
 
 class LatentModel(Generator):
-    """A generator: image = decoder(z, label), z ~ N(0, I) of each seed's own stream.
+    """A generator of the form image = decoder(z, label) with z ~ N(0, I).
 
     Args:
-        decoder: The network, in eval mode from here on.
-        card: Facts that rebuild the network (``network``) and tell its family (``kind``).
-        num_steps: 1; there are no more.
+        decoder: The network; set to eval mode.
+        card: What rebuilds the network (``network``) and says what it is (``kind``).
+        num_steps: 1, the only value; here so that all generators are loaded alike.
 
     Raises:
-        InputError: More than one step is asked for.
+        InputError: ``num_steps`` is not 1.
     """
 
     def __init__(
         self, decoder: Decoder | Gaussian, card: Mapping[str, Any], num_steps: int = 1
     ) -> None:
         if num_steps != 1:
-            kind = {"vae": "VAE", "gan": "GAN"}.get(kind := card.get("kind", "decoder"), kind)
-            raise InputError(f"a {kind} makes its images in 1 step, not {num_steps}")
+            kind = card.get("kind", "decoder")
+            name = NAMES.get(kind, kind)
+            raise InputError(f"a {name} makes its images in 1 step, not {num_steps}")
         super().__init__(decoder, 1, card)
         self.decoder = decoder
 
@@ -44,11 +49,11 @@ class LatentModel(Generator):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of its images."""
+        """Channels, height and width of the images."""
         return self.decoder.image_shape
 
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
-        """Return images ``[count, C, H, W]`` in [0, 1]; of a VAE the means, without noise."""
+        """Return images ``[count, C, H, W]`` in [0, 1]; a VAE gives the means, without noise."""
         del count
         return self.decoder(noise.normal((self.decoder.latent_size,)).to(self.device), labels)
 
@@ -57,16 +62,16 @@ class LatentModel(Generator):
 
         Args:
             path: Where; replaced if it exists.
-            half: Store float16 weights, half the bytes.
+            half: Store weights as float16; loading makes them float32 again.
         """
         save_model(path, self.decoder, self.card, half)
 
     @classmethod
-    def load(cls, path: str | Path, num_steps: int = 1) -> "LatentModel":
-        """Load what ``save`` wrote.
+    def load(cls, path: str | Path, num_steps: int = 1) -> LatentModel:
+        """Load what :meth:`save` wrote.
 
         Raises:
-            InputError: Nothing loadable is there, or it is no generator.
+            InputError: There is no such model, or it is no generator.
         """
         network, card = load_model(Path(path))
         if not isinstance(network, Decoder | Gaussian):

@@ -1,4 +1,8 @@
-"""Generators by name, path or hub id."""
+"""Generators by name, path or hub id.
+
+To add a kind of generator, write its class beside the others and let :func:`load_generator`
+recognize its files.
+"""
 
 from pathlib import Path
 
@@ -15,14 +19,14 @@ __all__ = ["load_generator"]
 def load_generator(
     source: str | Path, num_steps: int | None = None, solver: str | None = None
 ) -> Generator:
-    """Load a generator; what lies at ``source`` decides on its family.
+    """Load a generator; the files at ``source`` tell its kind.
 
     Args:
-        source: The name of a shipped one; the folder of a consistency model or of a diffusion
-            model; the ``.safetensors`` file of a VAE, GAN or Gaussian; or the id of a
+        source: The name of a shipped one (``cifar10``); the folder of a consistency model or of a
+            diffusion model; the ``.safetensors`` file of a VAE, GAN or Gaussian; or the id of a
             ``ConsistencyModelPipeline`` on the hub.
-        num_steps: Sampling steps; None for 1, or 18 for a diffusion model.
-        solver: Of diffusion models only, ``heun`` or ``euler``.
+        num_steps: Sampling steps; None for 18 of a diffusion model and 1 of any other.
+        solver: ``heun`` or ``euler``, for diffusion models only; None for ``heun``.
 
     Raises:
         InputError: There is no such generator, or it cannot sample that way.
@@ -30,11 +34,10 @@ def load_generator(
     name = str(source)
     path = find("generator", name) if name in shipped("generator") else Path(source)
     if DiffusionModel.is_in(path):
-        given = {"num_steps": num_steps, "solver": solver}
-        return DiffusionModel.load(path, **{k: v for k, v in given.items() if v is not None})
+        return DiffusionModel.load(path, 18 if num_steps is None else num_steps, solver or "heun")
     if solver is not None:
-        raise InputError(f"a solver is for diffusion models, and {source} is none")
+        raise InputError(f"{source} is no diffusion model, so it takes no solver")
     steps = 1 if num_steps is None else num_steps
     if path.is_file() or path.suffix == ".safetensors":
         return LatentModel.load(path, steps)
-    return ConsistencyModel.load(find("generator", str(path)), steps)
+    return ConsistencyModel.load(find("generator", name), steps)

@@ -1,10 +1,12 @@
-"""Noise levels and the scalings around a network, one definition for losses and samplers.
+"""Noise levels and the scalings around a network, for losses and samplers alike.
 
-Sources: Karras et al. 2022 (EDM), table 1 and equation 5; Song et al. 2023 (consistency models),
-appendix C. Data live in [-1, 1] here; ``sigma`` is the standard deviation of the noise added.
+Data are in [-1, 1] here; ``sigma`` is the standard deviation of the added noise.
+
+Sources: Karras et al. 2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative
+Models", table 1 and equation 5, https://arxiv.org/abs/2206.00364; Song et al. 2023, "Consistency
+Models", appendix C, https://arxiv.org/abs/2303.01469.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +17,13 @@ __all__ = ["Preconditioned", "Scalings"]
 
 @dataclass(frozen=True)
 class Scalings:
-    """The noise range and what follows from it.
+    """The range of noise levels and what follows from it.
 
     Args:
-        sigma_min: Smallest noise level, above 0; there a consistency function is the identity.
+        sigma_min: Smallest noise level, above 0; a consistency function is the identity there.
         sigma_max: Largest noise level, where sampling begins.
         sigma_data: Standard deviation of the data in [-1, 1].
-        rho: Bend of the sampling schedule (EDM equation 5).
+        rho: Curvature of the sampling schedule (EDM equation 5).
     """
 
     sigma_min: float = 0.002
@@ -30,10 +32,13 @@ class Scalings:
     rho: float = 7.0
 
     def schedule(self, num_steps: int, num_train_timesteps: int = 40) -> list[float]:
-        """Return ``num_steps`` falling noise levels, from sigma_max on.
+        r"""Return ``num_steps`` falling noise levels, from sigma_max on.
 
-        They are the levels of a table of ``num_train_timesteps`` (EDM equation 5) taken at equal
-        strides, which is how diffusers' ``CMStochasticIterativeScheduler`` picks them.
+        A table of N = ``num_train_timesteps`` levels (EDM equation 5) is read at equal strides, as
+        ``CMStochasticIterativeScheduler`` of diffusers does:
+
+        .. math:: \sigma_i = (\sigma_{max}^{1/\rho}
+            + \frac{i}{N-1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho}))^\rho
         """
         stride = num_train_timesteps // num_steps
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -46,28 +51,30 @@ class Scalings:
         return (sigma**2 + self.sigma_data**2).rsqrt()
 
     def c_noise(self, sigma: Tensor) -> Tensor:
-        """Return 250 ln(sigma), what the network is told of the noise."""
+        """Return 250 ln(sigma), the noise level as an input of the network."""
         return 250 * torch.log(sigma)
 
     def denoiser(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (c_skip, c_out) of a denoiser, the estimate of the mean (EDM table 1)."""
+        """Return (c_skip, c_out) of a denoiser, which estimates the mean image (EDM table 1)."""
         total = sigma**2 + self.sigma_data**2
         return self.sigma_data**2 / total, sigma * self.sigma_data * total.rsqrt()
 
     def boundary(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (c_skip, c_out) of a consistency function: (1, 0) at sigma_min exactly."""
+        """Return (c_skip, c_out) of a consistency function: exactly (1, 0) at sigma_min."""
         above = sigma - self.sigma_min
         c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
         return c_skip, above * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
 
 
 class Preconditioned(nn.Module):
-    """A U-Net with the scalings around it: c_skip x + c_out F(c_in x, c_noise, labels).
+    r"""A U-Net :math:`F` with scalings around it.
+
+    .. math:: c_{skip} x + c_{out} F(c_{in} x, c_{noise}, y)
 
     Args:
-        unet: diffusers' ``UNet2DModel``, class-conditional if it has class embeddings.
-        scalings: The noise range.
-        consistent: Use the boundary scalings (a consistency function) or those of a denoiser.
+        unet: A ``UNet2DModel`` of diffusers, class-conditional if it has class embeddings.
+        scalings: The range of noise levels.
+        consistent: Take the scalings of a consistency function (True) or of a denoiser (False).
     """
 
     def __init__(self, unet: nn.Module, scalings: Scalings, consistent: bool) -> None:
@@ -80,7 +87,7 @@ class Preconditioned(nn.Module):
         Args:
             noisy: ``[B, C, H, W]``, data in [-1, 1] plus noise.
             sigma: ``[B]`` float32, its noise level, in [sigma_min, sigma_max].
-            labels: ``[B]`` int64, or None without classes.
+            labels: ``[B]`` int64; None without classes.
         """
         scalings = self.scalings
         c_skip, c_out = (scalings.boundary if self.consistent else scalings.denoiser)(sigma)
@@ -92,9 +99,3 @@ class Preconditioned(nn.Module):
 
 def _spread(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
-
-
-def lognormal_sigmas(count: int, mean: float, std: float, scalings: Scalings) -> Tensor:
-    """Draw noise levels with ln(sigma) ~ N(mean, std^2), kept within the range; ``[count]``."""
-    low, high = math.log(scalings.sigma_min), math.log(scalings.sigma_max)
-    return (mean + std * torch.randn(count)).clamp(low, high).exp()

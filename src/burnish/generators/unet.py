@@ -1,23 +1,27 @@
-"""What consistency models and diffusion models share: diffusers' U-Net and the folder it is in.
+"""What consistency and diffusion models share: a U-Net of diffusers and the folder it lies in.
 
-The folder has ``unet/`` as diffusers writes it, ``card.json``, and what the family adds.
+The folder holds ``unet/`` as diffusers writes it, ``card.json``, and what the model adds.
 """
 
 # pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
 
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import UNet2DModel
 
 from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.generators.base import Generator
 from burnish.generators.scalings import Preconditioned, Scalings
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 __all__ = ["UNetGenerator", "build_unet", "load_unet", "read_card"]
 
@@ -32,18 +36,20 @@ def build_unet(
     norm_num_groups: int = 8,
     dropout: float = 0.0,
 ) -> UNet2DModel:
-    """Build a class-conditional U-Net.
+    """Build a U-Net with random weights.
 
     Args:
         image_size: Height and width; divisible by 2 ** (len(widths) - 1).
-        in_channels: 1 for grey, 3 for RGB.
-        num_classes: Number of classes, or None for an unconditional model.
-        widths: Channels of each resolution, the first at full size.
+        in_channels: 1 for gray, 3 for RGB.
+        num_classes: Number of classes; None for an unconditional model.
+        widths: Channels at each resolution, full size first.
         layers_per_block: Residual blocks per resolution.
         attention: Self-attention at the lowest resolution.
-        norm_num_groups: Groups of the group normalisations; divides every width.
+        norm_num_groups: Groups of the group normalizations; divides every width.
         dropout: Probability of dropping an activation in training.
     """
+    from diffusers import UNet2DModel
+
     down = ["DownBlock2D"] * len(widths)
     up = ["UpBlock2D"] * len(widths)
     if attention:
@@ -69,11 +75,11 @@ class UNetGenerator(Generator):
     """A generator whose network is a U-Net with scalings around it.
 
     Args:
-        unet: The network, in eval mode from here on.
-        scalings: The noise range it was trained for.
-        consistent: Whether it is a consistency function or a denoiser.
-        nfe: Network calls per image.
-        card: Facts about its training, kept beside the weights.
+        unet: The network; set to eval mode.
+        scalings: The range of noise levels it was trained for.
+        consistent: Whether it is a consistency function (True) or a denoiser (False).
+        nfe: Network function evaluations per image.
+        card: Facts about its training, stored beside the weights.
     """
 
     def __init__(
@@ -87,16 +93,16 @@ class UNetGenerator(Generator):
         super().__init__(unet, nfe, card)
         self.unet = unet
         self.scalings = scalings or Scalings()
-        self._function = Preconditioned(unet, self.scalings, consistent)
+        self.function = Preconditioned(unet, self.scalings, consistent)
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, or None."""
+        """Number of classes; None without classes."""
         return self.unet.config["num_class_embeds"]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of its images."""
+        """Channels, height and width of the images."""
         size = self.unet.config["sample_size"]
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config["in_channels"], height, width
@@ -105,17 +111,17 @@ class UNetGenerator(Generator):
         """Write a folder that ``load`` reads.
 
         Args:
-            folder: Where; a model of the same family that is there already is replaced whole.
-            half: Store float16 weights, half the bytes.
+            folder: Where; an older model of the same kind is replaced as a whole.
+            half: Store weights as float16; loading makes them float32 again.
 
         Raises:
             InputError: The folder holds something else.
         """
         if folder.is_dir() and any(folder.iterdir()) and not self.is_in(folder):
             raise InputError(f"{folder} holds other files; give a new folder")
-        # Where its weights once came from is a path of somebody's machine.
+        # "_name_or_path" is the local path that the weights were loaded from.
         config = {k: v for k, v in self.unet.config.items() if k != "_name_or_path"}
-        unet: Any = UNet2DModel.from_config(config)
+        unet: Any = type(self.unet).from_config(config)
         unet.load_state_dict(self.unet.state_dict())
         if half:
             unet.half()
@@ -126,19 +132,21 @@ class UNetGenerator(Generator):
     @classmethod
     @abstractmethod
     def is_in(cls, folder: Path) -> bool:
-        """Return whether a folder holds a model of this family."""
+        """Return whether a folder holds a model of this kind."""
 
     def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
-        """Write the U-Net and what the family adds, all but the card."""
+        """Write the U-Net and what the model adds to it, except the card."""
         unet.save_pretrained(folder / "unet")
 
 
 def load_unet(source: str | Path) -> UNet2DModel:
-    """Load the U-Net of a folder, or of a name on the hub, with float32 weights.
+    """Load the U-Net of a folder, or of a repository on the hub, with float32 weights.
 
     Raises:
         OSError, ValueError: There is none.
     """
+    from diffusers import UNet2DModel
+
     return UNet2DModel.from_pretrained(
         str(source),
         subfolder="unet",
@@ -149,7 +157,7 @@ def load_unet(source: str | Path) -> UNet2DModel:
 
 
 def read_card(folder: str | Path) -> dict[str, Any] | None:
-    """Return the card of a folder, or None if it has none that can be read."""
+    """Return the card of a folder; None if it has none or it cannot be read."""
     try:
         card = json.loads((Path(folder) / "card.json").read_text())
     except (OSError, ValueError):
