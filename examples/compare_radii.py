@@ -34,9 +34,7 @@ def main(
     labels = torch.cat([batch.labels for batch in batches if batch.labels is not None])
     distances = {}
     for eps in radii:
-        better = burnish.refine(
-            images, labels=labels, guide=guide, preset="golan24-pgd", eps=eps
-        )
+        better = burnish.refine(images, labels=labels, guide=guide, preset="golan24-pgd", eps=eps)
         scores = burnish.evaluate(better, "fashion_mnist/plain")
         print(f"eps {eps:<4} FID {scores['fid']:6.2f}  recall {scores['recall']:.3f}")
         distances[eps] = scores["fid"]

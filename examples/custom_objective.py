@@ -2,8 +2,8 @@
 
     python examples/custom_objective.py
 
-The objective here is the margin of the label's logit over the largest other one. It is compared with
-the guide's own objective, the logit, by the realness that the images reach.
+The objective here is the margin of the label's logit over the largest other one. It is compared
+with the guide's own objective, the logit, by the realness that the images reach.
 """
 
 from pathlib import Path
