@@ -1,92 +1,71 @@
-"""Every default, range and help text: frozen dataclasses read from YAML and from the command line.
+"""Settings of experiments: frozen dataclasses with defaults, ranges and help texts. No torch here.
 
-Library functions take plain arguments; only the command line unpacks these into them.
+One YAML file fills in an :class:`Experiment`; see :mod:`burnish.training.experiment`.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from burnish.errors import InputError
+from burnish.refine.settings import AscentSettings
+from burnish.schema import Range, check
 
 __all__ = [
-    "AbsorbConfig",
-    "AttackConfig",
-    "ConsistencyConfig",
-    "DataConfig",
-    "Experiment",
-    "GeneratorConfig",
-    "GrowthConfig",
-    "JointConfig",
-    "JudgeConfig",
-    "TeacherConfig",
-    "TrainingConfig",
-    "ViewsConfig",
-]
+    "AttackConfig", "ConsistencyConfig", "DataConfig", "Experiment", "FeaturesConfig",
+    "GeneratorConfig", "GrowthConfig", "JointConfig", "SelfDistillationConfig", "TeacherConfig",
+    "TrainingConfig", "ViewsConfig",
+]  # fmt: skip
+
+Positive = Range(0, above=True)
+Decay = Range(0, 1, below=True)
 
 
-def at_least(config: Any, name: str, low: float) -> None:
-    """Refuse a value below its range.
+class Checked:
+    """Settings that are refused out of their ranges."""
 
-    Raises:
-        InputError: ``config.name`` is below ``low`` or is no number.
-    """
-    value = getattr(config, name)
-    if not value >= low:
-        raise InputError(f"{name} must be at least {low}, not {value}")
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """One training: length, optimiser, averaging, saving."""
+class TrainingConfig(Checked):
+    """One training: length, optimizer, averaging, saving."""
 
-    num_steps: int = 10_000
-    """Optimiser steps."""
-    batch_size: int = 64
+    num_steps: Annotated[int, Range(1)] = 10_000
+    """Optimizer steps."""
+    batch_size: Annotated[int, Range(1)] = 64
     """Images per step."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Positive] = 1e-3
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0)] = 0.0
     """Decoupled weight decay."""
-    momentum: float = 0.9
-    """Decay of AdamW's mean gradient (beta 1); adversaries want 0.5 or less."""
-    warmup_steps: int = 100
+    momentum: Annotated[float, Decay] = 0.9
+    """Decay of AdamW's mean gradient (beta 1); GANs need 0.5 or less."""
+    warmup_steps: Annotated[int, Range(0)] = 100
     """Steps over which the learning rate rises from 0."""
     decay: Literal["cosine", "step"] = "cosine"
     """Cosine to 0 over the whole length, or times 0.1 at each milestone."""
     milestones: tuple[int, ...] = ()
     """Steps at which the learning rate drops, with decay: step."""
-    gradient_clip: float = 1.0
-    """Largest global norm of the gradient."""
-    ema_decay: float = 0.999
+    gradient_clip: Annotated[float, Range(0, above=True, finite=False)] = 1.0
+    """Largest global norm of the gradient; .inf for no clipping."""
+    ema_decay: Annotated[float, Decay] = 0.999
     """Weight of the old average in one update of the averaged weights."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
-    """Precision inside the network; weights and optimiser stay float32."""
+    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Precision inside the network; weights and optimizer stay float32."""
     channels_last: bool = False
-    """Store weights channels-last, faster for plain convolution networks."""
+    """Store weights channels-last, which is faster for plain convolution networks."""
     flip: bool = False
-    """Mirror images at random."""
-    seed: int = 0
-    """Of weights, order and noise."""
-    log_every: int = 50
+    """Mirror images left to right with probability 1/2."""
+    seed: Annotated[int, Range(1 - 2**63, 2**63 - 1)] = 0
+    """Seed of weights, order and noise."""
+    log_every: Annotated[int, Range(1)] = 50
     """Steps between lines of log.jsonl."""
-    validate_every: int = 500
+    validate_every: Annotated[int, Range(1)] = 500
     """Steps between validations."""
-    save_every: int = 500
+    save_every: Annotated[int, Range(1)] = 500
     """Steps between saved states."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "log_every", "validate_every", "save_every"):
-            at_least(self, name, 1)
-        for name in ("weight_decay", "momentum", "warmup_steps", "ema_decay"):
-            at_least(self, name, 0)
-        if not 0 < self.learning_rate < math.inf or not self.gradient_clip > 0:
-            raise InputError("learning_rate, a finite number, and gradient_clip must be above 0")
-        if not abs(self.seed) < 2**63:
-            raise InputError(f"seed must fit into 64 bits, not {self.seed}")
-        for name in ("ema_decay", "momentum"):
-            if not getattr(self, name) < 1:
-                raise InputError(f"{name} must be below 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -102,39 +81,30 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ViewsConfig:
-    """Two random views of each image, to be paired: how a judge learns without labels."""
+class ViewsConfig(Checked):
+    """Two random views of each image, which a network without labels learns to pair."""
 
-    min_area: float = 0.2
+    min_area: Annotated[float, Range(0, 1, above=True)] = 0.2
     """Smallest share of the image that a view shows."""
-    jitter: float = 0.4
+    jitter: Annotated[float, Range(0)] = 0.4
     """Brightness, contrast and saturation change by up to this share."""
-    hue: float = 0.1
-    """Colours turn by up to this share of the circle."""
-    recolored: float = 0.8
-    """Probability of these changes of colour."""
-    grey: float = 0.2
-    """Probability that a view has no colour."""
-    temperature: float = 0.2
-    """Of the contrastive loss; lower looks at near misses more."""
-    num_projected: int = 64
+    hue: Annotated[float, Range(0)] = 0.1
+    """Colors turn by up to this share of the circle."""
+    recolored: Annotated[float, Range(0)] = 0.8
+    """Probability of these changes of color."""
+    gray: Annotated[float, Range(0)] = 0.2
+    """Probability that a view has no color."""
+    temperature: Annotated[float, Positive] = 0.2
+    """Temperature of the contrastive loss; lower values weigh near misses more."""
+    num_projected: Annotated[int, Range(2)] = 64
     """Size of the projection in which views are compared."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_area <= 1:
-            raise InputError(f"min_area must be above 0 and at most 1, not {self.min_area}")
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be above 0, not {self.temperature}")
-        for name in ("jitter", "hue", "recolored", "grey"):
-            at_least(self, name, 0)
-        at_least(self, "num_projected", 2)
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
+class FeaturesConfig:
     """A network of real images whose features measure distances."""
 
-    network: dict[str, Any] = field(default_factory=lambda: {"name": "judge"})
+    network: dict[str, Any] = field(default_factory=lambda: {"name": "convnet"})
     """Network name and arguments."""
     task: Literal["labels", "views"] = "labels"
     """What it learns: the class of an image, or, without labels, which two views are of one."""
@@ -144,7 +114,7 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """A small diffusion model, to distil from or to start from."""
+    """A small diffusion model, to distill from or to start from."""
 
     of: str = ""
     """The experiment whose teacher it is, trained under the same --out; empty for this one's."""
@@ -156,13 +126,13 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
-class ConsistencyConfig:
+class ConsistencyConfig(Checked):
     """A class-conditional consistency model."""
 
     method: Literal["training", "distillation"] = "distillation"
     """Consistency training (from data) or distillation (from the teacher)."""
     unet: dict[str, Any] = field(default_factory=dict)
-    """Arguments of generators.build_unet: widths, layers_per_block, attention, dropout."""
+    """Arguments of generators.unet.build_unet: widths, layers_per_block, attention, dropout."""
     from_teacher: bool = True
     """Begin with the teacher's weights."""
     teacher: TeacherConfig = TeacherConfig()
@@ -171,136 +141,124 @@ class ConsistencyConfig:
     """Mean of ln(t) in training."""
     sigma_std: float = 1.8
     """Standard deviation of ln(t) in training."""
-    num_stages: int = 6
+    num_stages: Annotated[int, Range(1)] = 6
     """How many times the gap between the two noise levels halves."""
-    sigma_max: float = 80.0
+    sigma_max: Annotated[float, Positive] = 80.0
     """Noise level at which sampling begins."""
-    sigma_data: float = 0.5
+    sigma_data: Annotated[float, Positive] = 0.5
     """Standard deviation of the data in [-1, 1]."""
-
-    def __post_init__(self) -> None:
-        at_least(self, "num_stages", 1)
-        for name in ("sigma_max", "sigma_data"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(Checked):
     """A class-conditional VAE, GAN or Gaussian: from latents to images in one step."""
 
     family: Literal["vae", "gan", "gaussian"] = "gan"
     """Variational autoencoder, generative adversarial network, or the moments of each class."""
-    latent_size: int = 128
+    latent_size: Annotated[int, Range(1)] = 128
     """Numbers per latent."""
     widths: tuple[int, ...] = (128, 64, 32)
     """Channels of the decoder at each resolution, the lowest first; each next one doubles."""
-    reader_widths: tuple[int, ...] = ()
+    encoder_widths: tuple[int, ...] = ()
     """Channels of a VAE's encoder or a GAN's discriminator, full size first; empty: as widths."""
-    kl_weight: float = 1.0
-    """Of a VAE, factor on the divergence from the prior."""
-    noise_std: float | None = None
-    """Of a VAE, width of the likelihood in [0, 1] pixel units; null for the best of each batch."""
+    kl_weight: Annotated[float, Range(0)] = 1.0
+    """Factor on a VAE's divergence from the prior."""
+    noise_std: Annotated[float | None, Positive] = None
+    """Width of a VAE's likelihood in [0, 1] pixel units; null for the best of each batch."""
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        at_least(self, "latent_size", 1)
-        at_least(self, "kl_weight", 0)
-        if not self.widths or min(*self.widths, *self.reader_widths, 1) < 1:
-            raise InputError("widths and reader_widths are numbers of channels, from 1 on")
-        if self.noise_std is not None and not self.noise_std > 0:
-            raise InputError(f"noise_std must be above 0, not {self.noise_std}")
+        super().__post_init__()
+        if not self.widths or min(*self.widths, *self.encoder_widths, 1) < 1:
+            raise InputError("widths and encoder_widths are numbers of channels, from 1 on")
 
 
 @dataclass(frozen=True)
-class AttackConfig:
-    """A projected gradient attack with normalised steps."""
+class AttackConfig(AscentSettings):
+    """A projected gradient attack with normalized steps; ``eps: .inf`` for no bound."""
 
-    eps: float = 1.0
-    """Radius of the L2 ball in [0, 1] pixel units; .inf for none."""
-    step_size: float = 0.5
-    """Length of one step, same unit."""
-    num_steps: int = 2
-    """Steps, at the start of training where they grow."""
     random_start: bool = True
     """Begin at a random point of the ball."""
-    objective: Literal["logit", "ce", "logsumexp"] = "logit"
-    """What is raised on generated images and lowered on real ones, as in refinement."""
 
     def __post_init__(self) -> None:
-        for name in ("eps", "step_size", "num_steps"):
-            at_least(self, name, 0)
+        super().__post_init__()
+        if self.step_size is None:
+            raise InputError("step_size is missing; an attack has no default for it")
+        bounded = self.norm != "none" and self.eps is not None and math.isfinite(self.eps)
+        if self.random_start and not bounded:
+            raise InputError("random_start needs a ball of finite eps; set it to false")
 
 
 @dataclass(frozen=True)
-class GrowthConfig:
+class GrowthConfig(Checked):
     """How the attack on generated images gets more steps as training goes on."""
 
     by: Literal["clock", "auc", "never"] = "auc"
-    """One more step every so many iterations, when the model tells real from fake, or never."""
-    every: int = 1000
+    """One more step every so many iterations, or when real is told from generated, or never."""
+    every: Annotated[int, Range(1)] = 1000
     """Iterations per additional step, by clock; least number between two, by AUC."""
     threshold: float = 0.8
     """Running AUC at which one step is added."""
     max_steps: int = 40
     """No more steps than this."""
 
-    def __post_init__(self) -> None:
-        at_least(self, "every", 1)
-
 
 @dataclass(frozen=True)
-class JointConfig:
+class JointConfig(Checked):
     """The joint classifier-discriminator."""
 
     network: dict[str, Any] = field(default_factory=lambda: {"name": "resnet"})
     """Network name and arguments."""
     start_from: str = ""
     """A model file whose weights training starts from; empty for random ones."""
-    fakes: str = ""
+    generated: str = ""
     """File of generated images; empty to sample generators."""
-    fakes_of: tuple[str, ...] = ()
-    """Experiments whose generators make the fakes, under the same --out; empty for this one's."""
-    num_fakes: int = 20_000
-    """How many to sample from each generator, from seed fake_seed on."""
-    fake_seed: int = 1_000_000
-    """First seed of the fakes, far from any that is reported on."""
+    generated_by: tuple[str, ...] = ()
+    """Experiments whose generators are sampled, under the same --out; empty for this one's."""
+    num_generated: Annotated[int, Range(1)] = 20_000
+    """How many images to sample from each generator."""
+    generated_seed: int = 1_000_000
+    """Seed of the first generated image, far from any that results are reported on."""
     training: TrainingConfig = TrainingConfig()
     energy: Literal["logit", "logsumexp"] = "logit"
-    """What the discriminator reads: the logit of the own class, or logsumexp of all."""
+    """What the discriminator reads: the logit of the image's class, or logsumexp of all."""
     batch_norm: Literal["live", "frozen"] = "live"
     """Batch norm with the batch's statistics in the loss, or with the running ones."""
-    real_attack: AttackConfig = AttackConfig()
-    fake_attack: AttackConfig = AttackConfig(math.inf, 0.1, 5, False)
+    real_attack: AttackConfig = AttackConfig(eps=1.0, step_size=0.5, num_steps=2)
+    generated_attack: AttackConfig = AttackConfig(
+        eps=math.inf, step_size=0.1, num_steps=5, random_start=False
+    )
     growth: GrowthConfig = GrowthConfig()
     early_stop: bool = True
-    """Freeze an attacked fake once it looks more real than the attacked real image beside it."""
+    """Stop an attacked generated image that looks as real as the attacked real one beside it."""
     weights: dict[str, float] = field(default_factory=dict)
-    """Weight of each term: bce_real, bce_fake, ce_real, ce_fake; 1 where not given."""
+    """Weight of each term: bce_real, bce_generated, ce_real, ce_generated; 1 where not given."""
     refine: dict[str, Any] = field(default_factory=dict)
     """Settings of refinement that suit this guide; kept in its card as the default of refine."""
 
     def __post_init__(self) -> None:
-        at_least(self, "num_fakes", 1)
+        super().__post_init__()
         for name, weight in self.weights.items():
-            if not 0 <= weight < math.inf:
-                raise InputError(f"weights: {name} must be finite and at least 0, not {weight}")
+            if weight not in Range(0):
+                raise InputError(f"weights: {name} must be {Range(0)}, not {weight}")
 
 
 @dataclass(frozen=True)
-class AbsorbConfig:
-    """The consistency model fine-tuned on its own refined images: refinement at no cost later."""
+class SelfDistillationConfig(Checked):
+    """The consistency model fine-tuned on its own refined images."""
 
-    num_images: int = 10_000
+    num_images: Annotated[int, Range(1)] = 10_000
     """How many to sample and refine."""
     first_seed: int = 2_000_000
-    """Seed of the first, far from any that is reported on and from those of the fakes."""
+    """Seed of the first, far from those that results are reported on and joint training uses."""
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        at_least(self, "num_images", self.training.batch_size)
+        super().__post_init__()
+        if self.num_images < self.training.batch_size:
+            raise InputError(f"num_images must be at least {self.training.batch_size}, one batch")
         if self.training.flip:
-            raise InputError("absorb: an image belongs to its noise, so flip must be false")
+            raise InputError("flip must be false: an image belongs to its noise")
 
 
 @dataclass(frozen=True)
@@ -310,10 +268,10 @@ class Experiment:
     name: str = ""
     """Name of the run folder."""
     data: DataConfig = DataConfig()
-    judges: dict[str, JudgeConfig] = field(default_factory=dict)
-    """One entry per judge."""
+    features: dict[str, FeaturesConfig] = field(default_factory=dict)
+    """One entry per feature extractor."""
     consistency: ConsistencyConfig = ConsistencyConfig()
     generator: GeneratorConfig | None = None
     """A generator of another family; where there is one, train all trains it for the other."""
     joint: JointConfig = JointConfig()
-    absorb: AbsorbConfig = AbsorbConfig()
+    self_distillation: SelfDistillationConfig = SelfDistillationConfig()

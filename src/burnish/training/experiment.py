@@ -20,9 +20,7 @@ def load_experiment(path: Path) -> Experiment:
     """
     experiment = read(Experiment, load_yaml(path), str(path))
     read(RefineSettings, experiment.joint.refine, f"{path}: joint: refine")
-    for name in (experiment.name, *experiment.judges):
+    for name in (experiment.name, *experiment.features):
         if Path(name).name != name or name == "..":
             raise InputError(f"{path}: the name {name!r} must be a plain folder name")
-    if not experiment.name:
-        experiment = dataclasses.replace(experiment, name=path.stem)
-    return experiment
+    return dataclasses.replace(experiment, name=experiment.name or path.stem)

@@ -1,1 +1,1 @@
-"""."""
+"""Losses of trainings: ``(model, batch, step) -> (scalar, numbers to log)``."""

@@ -1,24 +1,29 @@
-"""Training a GAN: two networks in one module, their losses in one sum.
+"""The losses of a GAN: two networks in one module, their hinge losses in one sum.
 
-Hinge losses (Lim & Ye 2017; Miyato et al. 2018, equations 16 and 17), with D the realness:
+With D the realness that the discriminator gives:
 
-* discriminator: mean max(0, 1 - D(x, y)) + mean max(0, 1 + D(G(z, y), y)), G held still;
-* generator: -mean D(G(z, y), y), D held still.
+* discriminator: mean max(0, 1 - D(x, y)) + mean max(0, 1 + D(G(z, y), y)), G constant
+* generator: -mean D(G(z, y), y), D constant
+
+Lim & Ye 2017, "Geometric GAN", https://arxiv.org/abs/1705.02894; Miyato et al. 2018, "Spectral
+Normalization for Generative Adversarial Networks", equations 16 and 17,
+https://arxiv.org/abs/1802.05957.
 
 As each is a constant to the other's weights, one backward pass gives every weight its own
-gradient, and the two take their steps at once. Clip no gradient by its norm here: that of one
-network would decide how far the other goes.
+gradient, and both networks make their steps at once. Do not clip gradients by their norm here:
+that of one network would decide how far the other goes.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from burnish.networks import Decoder, Discriminator
+from burnish.networks.decoder import Decoder
+from burnish.networks.encoder import Discriminator
 from burnish.samples import Samples
 from burnish.seeds import stream
 
-__all__ = ["AdversarialLoss", "Adversaries", "settle"]
+__all__ = ["AdversarialLoss", "Adversaries", "recalibrate_batch_norm"]
 
 
 class Adversaries(nn.Module):
@@ -33,15 +38,15 @@ class Adversaries(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return three times realness ``[B]``.
 
-        Of real images and of fakes, which teach the discriminator; and of the same fakes once
-        more, which teaches the generator.
+        Of real images and of generated ones, which teach the discriminator; and of the same
+        generated ones once more, which teaches the generator.
         """
-        fakes = self.generator(latents, labels)
-        both = torch.cat([images, fakes.detach()])
-        real, fake = self.discriminator(both, labels.repeat(2)).chunk(2)
-        still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        judged = functional_call(self.discriminator, still, (fakes, labels))
-        return real, fake, judged
+        generated = self.generator(latents, labels)
+        both = torch.cat([images, generated.detach()])
+        of_real, of_generated = self.discriminator(both, labels.repeat(2)).chunk(2)
+        constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        raised = functional_call(self.discriminator, constant, (generated, labels))
+        return of_real, of_generated, raised
 
 
 class AdversarialLoss:
@@ -57,31 +62,42 @@ class AdversarialLoss:
     def __call__(
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch and the numbers worth a log line."""
+        """Return the loss of a batch and the numbers to log."""
         del step
         latents = torch.randn(len(batch), self.latent_size)
-        real, fake, judged = model(batch.images, batch.labels, latents.to(batch.images.device))
-        discriminator = torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+        latents = latents.to(batch.images.device)
+        of_real, of_generated, raised = model(batch.images, batch.labels, latents)
+        discriminator = torch.relu(1 - of_real).mean() + torch.relu(1 + of_generated).mean()
         numbers = {
             "discriminator": discriminator.item(),
-            "realness_real": real.mean().item(),
-            "realness_fake": fake.mean().item(),
+            "realness_real": of_real.mean().item(),
+            "realness_generated": of_generated.mean().item(),
         }
-        return discriminator - judged.mean(), numbers
+        return discriminator - raised.mean(), numbers
 
 
 @torch.no_grad()
-def settle(decoder: Decoder, seed: int, num_batches: int = 20, batch_size: int = 100) -> None:
-    """Measure the batch norms' statistics anew, on latents of the prior and labels at random.
+def recalibrate_batch_norm(
+    decoder: Decoder, seed: int, num_batches: int = 20, batch_size: int = 100
+) -> None:
+    """Measure the statistics of the batch norms anew, on random latents and labels.
 
-    Averaged weights have other statistics than those, of other weights, that training averaged;
-    these are their own ("standing statistics", Brock et al. 2019, appendix on sampling).
+    Averaged weights have other statistics than those that training averaged, which belong to other
+    weights. These are "standing statistics": Brock et al. 2019, "Large Scale GAN Training for High
+    Fidelity Natural Image Synthesis", appendix on sampling, https://arxiv.org/abs/1809.11096.
+
+    Args:
+        decoder: Changed in place; in eval mode afterwards.
+        seed: Of latents and labels.
+        num_batches: Batches whose statistics are averaged.
+        batch_size: Images per batch.
     """
     norms = [module for module in decoder.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
+    # The name of a stream is part of its numbers; another one would change every GAN.
     generator, device = stream(seed, "settle"), next(decoder.parameters()).device
     decoder.train()
     for _ in range(num_batches):

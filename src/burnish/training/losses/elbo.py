@@ -1,11 +1,14 @@
-"""Training a VAE (Kingma & Welling 2014), with a likelihood whose width follows from the data.
+"""The loss of a VAE: the negative evidence lower bound (ELBO).
 
-The loss is the negative evidence lower bound per pixel value, in nats, but for a constant:
+Per pixel value, in nats, up to a constant:
 
     mean (x - decoded)^2 / (2 s^2) + ln s + kl_weight KL(q(z | x, y) || N(0, I)) / (C H W)
 
-with s given or, as in the optimal sigma-VAE (Rybkin et al. 2021), the one that makes it least for
-the batch: s^2 = mean (x - decoded)^2.
+Kingma & Welling 2014, "Auto-Encoding Variational Bayes", equation 3,
+https://arxiv.org/abs/1312.6114. The width s of the likelihood is given or, as in the optimal
+sigma-VAE, the one that makes the loss least for the batch, s^2 = mean (x - decoded)^2: Rybkin et
+al. 2021, "Simple and Effective VAE Training with Calibrated Decoders",
+https://arxiv.org/abs/2006.13202.
 """
 
 import math
@@ -13,10 +16,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from burnish.networks import Decoder, Encoder
+from burnish.networks.decoder import Decoder
+from burnish.networks.encoder import Encoder
 from burnish.samples import Samples
 
-__all__ = ["Autoencoder", "EvidenceLoss"]
+__all__ = ["Autoencoder", "ElboLoss"]
 
 
 class Autoencoder(nn.Module):
@@ -41,8 +45,8 @@ class Autoencoder(nn.Module):
         return self.decoder(latents, labels), mean, log_variance
 
 
-class EvidenceLoss:
-    """The negative evidence lower bound per pixel value, in nats, but for a constant.
+class ElboLoss:
+    """The negative evidence lower bound per pixel value, in nats, up to a constant.
 
     Args:
         latent_size: Numbers per latent.
@@ -58,7 +62,7 @@ class EvidenceLoss:
     def __call__(
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch and the numbers worth a log line."""
+        """Return the loss of a batch and the numbers to log."""
         del step
         images = batch.images
         noise = torch.randn(len(batch), self.latent_size).to(images.device)

@@ -9,18 +9,27 @@ from torch import nn
 from burnish import __version__
 from burnish.errors import InputError
 from burnish.generators.latent import LatentModel
-from burnish.networks import Decoder, Discriminator, Encoder, Gaussian, build
+from burnish.networks.build import build
+from burnish.networks.decoder import Decoder
+from burnish.networks.encoder import Discriminator, Encoder
+from burnish.networks.gaussian import Gaussian
+from burnish.schema import plain
 from burnish.storage.datasets import Dataset
-from burnish.training.config import Experiment, GeneratorConfig
-from burnish.training.loop import Loss, train
-from burnish.training.losses.adversarial import AdversarialLoss, Adversaries, settle
-from burnish.training.losses.elbo import Autoencoder, EvidenceLoss
-from burnish.training.recipes.parts import batches_of, facts_of, plain
+from burnish.training.config import GeneratorConfig
+from burnish.training.fit import fit
+from burnish.training.loop import Loss
+from burnish.training.losses.adversarial import (
+    AdversarialLoss,
+    Adversaries,
+    recalibrate_batch_norm,
+)
+from burnish.training.losses.elbo import Autoencoder, ElboLoss
+from burnish.training.recipes.task import Task, batches_of, data_facts
 
 __all__ = ["train_generator"]
 
 
-def train_generator(experiment: Experiment, data: Dataset, out: Path, device: str) -> Path:
+def train_generator(task: Task) -> list[Path]:
     """Train the experiment's VAE or GAN, keeping the averaged decoder; or fit its Gaussian.
 
     Returns:
@@ -29,9 +38,9 @@ def train_generator(experiment: Experiment, data: Dataset, out: Path, device: st
     Raises:
         InputError: The experiment has no ``generator``, or its networks do not fit the images.
     """
-    config = experiment.generator
+    config, data, stage = task.experiment.generator, task.real, task.run.generator
     if config is None:
-        raise InputError(f"{experiment.name}: there is no section generator: to train")
+        raise InputError(f"{task.experiment.name}: there is no section generator: to train")
     _, channels, height, width = data.images_uint8.shape
     if height != width:
         raise InputError(f"generator: the images must be square, not {height} x {width}")
@@ -42,24 +51,21 @@ def train_generator(experiment: Experiment, data: Dataset, out: Path, device: st
         "image_size": height,
         "latent_size": config.latent_size,
     }
-    run = out / "generator"
     if config.family == "gaussian":
         decoder = _fitted(data, arguments)
-        run.mkdir(parents=True, exist_ok=True)
     else:
         arguments["widths"] = list(config.widths)
-        decoder = _trained(config, data, arguments, run, device)
+        decoder = _trained(task, config, arguments)
     card = {
         "kind": config.family,
-        "name": f"{experiment.name}-generator-{config.family}",
+        "name": f"{task.experiment.name}-generator-{config.family}",
         "network": arguments,
-        **facts_of(data),
+        **data_facts(data),
         "config": plain(config),
         "burnish": __version__,
     }
-    path = run / "model.safetensors"
-    LatentModel(decoder, card).save(path)
-    return path
+    LatentModel(decoder, card).save(stage.model)
+    return [stage.model]
 
 
 def _fitted(data: Dataset, arguments: dict[str, Any]) -> Gaussian:
@@ -69,33 +75,34 @@ def _fitted(data: Dataset, arguments: dict[str, Any]) -> Gaussian:
         raise InputError(f"generator: {error}") from error
 
 
-def _trained(
-    config: GeneratorConfig, data: Dataset, arguments: dict[str, Any], run: Path, device: str
-) -> Decoder:
+def _trained(task: Task, config: GeneratorConfig, arguments: dict[str, Any]) -> Decoder:
     torch.manual_seed(config.training.seed)
-    model, loss = _parts(config, arguments)
-    settings = plain(config) | facts_of(data)
-    batches = batches_of(data, config.training)
-    best = train(model, loss, batches, config.training, run, device=device, settings=settings)
+    model, loss = _networks_and_loss(config, arguments)
+    best = fit(
+        model, loss, batches_of(task.real, config.training), config.training, task.run.generator,
+        settings=plain(config) | data_facts(task.real), device=task.device,
+    )  # fmt: skip
     if isinstance(best, Adversaries):
-        settle(best.generator, config.training.seed)
+        recalibrate_batch_norm(best.generator, config.training.seed)
         return best.generator
     return cast(Autoencoder, best).decoder
 
 
-def _parts(config: GeneratorConfig, arguments: dict[str, Any]) -> tuple[nn.Module, Loss]:
+def _networks_and_loss(
+    config: GeneratorConfig, arguments: dict[str, Any]
+) -> tuple[nn.Module, Loss]:
     """Return what is trained, the decoder and its counterpart, and the loss."""
     try:
         decoder = cast(Decoder, build(arguments))
     except InputError as error:
         raise InputError(f"generator: {error}") from error
-    widths = config.reader_widths or config.widths[::-1]
+    widths = config.encoder_widths or config.widths[::-1]
     channels, size, _ = decoder.image_shape
     if size % 2 ** (len(widths) - 1):
         raise InputError(f"generator: {size} pixels cannot be halved {len(widths) - 1} times")
     if config.family == "gan":
-        judge = Discriminator(channels, decoder.num_classes, widths)
-        return Adversaries(decoder, judge), AdversarialLoss(config.latent_size)
+        discriminator = Discriminator(channels, decoder.num_classes, widths)
+        return Adversaries(decoder, discriminator), AdversarialLoss(config.latent_size)
     encoder = Encoder(channels, decoder.num_classes, size, config.latent_size, widths)
-    loss = EvidenceLoss(config.latent_size, config.kl_weight, config.noise_std)
+    loss = ElboLoss(config.latent_size, config.kl_weight, config.noise_std)
     return Autoencoder(encoder, decoder), loss

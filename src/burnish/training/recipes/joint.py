@@ -2,110 +2,140 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from burnish import __version__
 from burnish.checkpoint import load_model, save_model
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.generators.load import load_generator
 from burnish.guide.model import Guide
-from burnish.networks import build
-from burnish.refine.settings import NAMES as REFINE_NAMES
+from burnish.networks.build import build
+from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage import write_samples
 from burnish.storage.datasets import Dataset, load_dataset
-from burnish.training.config import Experiment, JointConfig
-from burnish.training.loop import Batches, train
-from burnish.training.recipes.parts import batches_of, facts_of, network_arguments, plain, remade
-from burnish.training.validation import joint_loss, realness_card, validate_joint
+from burnish.training.batches import Batches
+from burnish.training.config import JointConfig
+from burnish.training.fit import fit
+from burnish.training.losses.joint import JointLoss
+from burnish.training.recipes.task import (
+    Task,
+    batches_of,
+    data_facts,
+    make_images,
+    network_arguments,
+)
+from burnish.training.run import Run
+from burnish.training.validation import realness_card, validate_joint
 
-__all__ = ["train_joint"]
+__all__ = ["generated_images", "train_joint"]
 
 
-def train_joint(
-    experiment: Experiment, data: Dataset, held_out: Dataset, out: Path, device: str
-) -> Path:
+def train_joint(task: Task) -> list[Path]:
     """Train the joint classifier-discriminator on real images and on generated ones.
-
-    The generated ones are read from ``fakes``, or sampled once from the experiment's consistency
-    model; either way they have passed through uint8, as the real ones have.
 
     Returns:
         The path of the guide's file.
+
+    Raises:
+        InputError: There are no generated images, or they do not fit the real ones.
     """
-    config = experiment.joint
-    for name in config.refine:
-        if name not in REFINE_NAMES:
-            raise unknown("setting under joint: refine:", name, REFINE_NAMES)
-    run = out / "joint"
-    fakes = _fakes(experiment, out, device)
-    if fakes.images_uint8.shape[1:] != data.images_uint8.shape[1:]:
-        shapes = list(fakes.images_uint8.shape[1:]), list(data.images_uint8.shape[1:])
-        raise InputError(f"fakes of shape {shapes[0]} for real images of shape {shapes[1]}")
-    if fakes.labels.min() < 0 or fakes.num_classes > data.num_classes:
-        raise InputError(
-            f"fakes have labels beyond those of the real images, 0 .. {data.num_classes - 1}"
-        )
-    if config.start_from:
-        network, start_card = load_model(Path(config.start_from))
-        arguments = start_card["network"]
-    else:
-        torch.manual_seed(config.training.seed)
-        arguments = network_arguments(config.network, data)
-        network = build(arguments)
-    guide = Guide(network, energy=config.energy)
-    held_fakes = min(1000, len(fakes) // 10)
-    real_batches = batches_of(data, config.training)
-    fake_batches = Batches(
-        fakes.images_uint8[held_fakes:], fakes.labels[held_fakes:],
-        config.training.batch_size, config.training.seed + 1, config.training.flip,
-    )  # fmt: skip
-
-    def batches(step: int) -> tuple[Any, Any]:
-        return real_batches(step), fake_batches(step)
-
-    shuffled = torch.randperm(len(held_out), generator=stream(0, "validation"))[:held_fakes]
+    config, data, stage = task.experiment.joint, task.real, task.run.joint
+    generated = generated_images(config, task.run, task.device)
+    _check_fit(generated, data)
+    network, arguments = _network(config, data)
+    held_out = min(1000, len(generated) // 10)
+    rows = torch.randperm(len(task.held_out), generator=stream(0, "validation"))[:held_out]
     validate = validate_joint(
-        config, held_out.samples(shuffled), fakes.samples(slice(0, held_fakes))
-    )
+        config.real_attack, config.generated_attack,
+        task.held_out.samples(rows), generated.samples(slice(0, held_out)),
+    )  # fmt: skip
+    loss = JointLoss(
+        config.real_attack, config.generated_attack, config.growth, config.early_stop,
+        config.batch_norm == "frozen", config.weights, config.training.precision,
+    )  # fmt: skip
     # How the finished guide is best used is no part of its training, and may be said later.
     trained = plain(dataclasses.replace(config, refine={}))
-    settings = trained | facts_of(data) | {"fakes_sha256": fakes.sha256()}
-    best = train(
-        guide, joint_loss(config), batches, config.training, run,
-        validate=validate, device=device, settings=settings,
+    generated_sha256 = {"generated_sha256": generated.sha256()}
+    best = fit(
+        Guide(network, energy=config.energy), loss,
+        _pairs(config, data, generated, held_out), config.training, stage,
+        settings=trained | data_facts(data) | generated_sha256,
+        validate=validate, device=task.device,
     )  # fmt: skip
-    assert isinstance(best, Guide)
+    best = cast(Guide, best)
     card = {
         "kind": "joint classifier-discriminator",
-        "name": f"{experiment.name}-joint",
+        "name": f"{task.experiment.name}-joint",
         "network": arguments,
         "energy": config.energy,
         "image_shape": list(data.images_uint8.shape[1:]),
-        "realness": realness_card(best, held_out.samples(), held_out.source),
+        "realness": realness_card(best, task.held_out.samples(), task.held_out.source),
         "refine": config.refine,
-        **facts_of(data),
-        "fakes": fakes.source,
-        "fakes_sha256": fakes.sha256(),
+        **data_facts(data),
+        "generated": generated.source,
+        **generated_sha256,
         "validation": validate(best),
         "config": trained,
         "burnish": __version__,
     }
-    path = run / "model.safetensors"
-    save_model(path, best.network, card)
-    return path
+    save_model(stage.model, best.network, card)
+    return [stage.model]
 
 
-def _fakes(experiment: Experiment, out: Path, device: str) -> Dataset:
-    config = experiment.joint
-    if config.fakes:
-        return load_dataset(config.fakes)
-    names = config.fakes_of or (out.name,)
-    parts = [_fakes_of(config, out.parent / name, device) for name in names]
+def _network(config: JointConfig, data: Dataset) -> tuple[nn.Module, dict[str, Any]]:
+    if config.start_from:
+        network, card = load_model(Path(config.start_from))
+        return network, card["network"]
+    torch.manual_seed(config.training.seed)
+    arguments = network_arguments(config.network, data)
+    return build(arguments), arguments
+
+
+def _pairs(config: JointConfig, data: Dataset, generated: Dataset, held_out: int) -> Any:
+    """Return ``step -> (real, generated)``; the first ``held_out`` generated ones stay out."""
+    training = config.training
+    real_batches = batches_of(data, training)
+    generated_batches = Batches(
+        generated.images_uint8[held_out:], generated.labels[held_out:],
+        training.batch_size, training.seed + 1, training.flip,
+    )  # fmt: skip
+    return lambda step: (real_batches(step), generated_batches(step))
+
+
+def _check_fit(generated: Dataset, data: Dataset) -> None:
+    shapes = [list(images.images_uint8.shape[1:]) for images in (generated, data)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"generated images of shape {shapes[0]} for real images of shape {shapes[1]}"
+        )
+    if generated.labels.min() < 0 or generated.num_classes > data.num_classes:
+        raise InputError(
+            "the generated images have labels beyond those of the real images, "
+            f"0 .. {data.num_classes - 1}"
+        )
+
+
+def generated_images(config: JointConfig, run: Run, device: str = "cpu") -> Dataset:
+    """Return the generated images of a joint training; sample them if that was not done yet.
+
+    They have passed through uint8, as the real ones have: a discriminator would otherwise learn
+    quantization.
+
+    Args:
+        config: Names a file, or experiments whose generators are sampled.
+        run: The run of this experiment; others lie beside it.
+        device: Where to sample.
+    """
+    if config.generated:
+        return load_dataset(config.generated)
+    names = config.generated_by or (run.folder.name,)
+    parts = [_generated_by(config, run.beside(name), device) for name in names]
     # In turns, so that the held-out first ones are of all generators.
     turns = torch.cat([torch.linspace(0, 1, len(part)) for part in parts]).argsort(stable=True)
     return Dataset(
@@ -115,23 +145,25 @@ def _fakes(experiment: Experiment, out: Path, device: str) -> Dataset:
     )
 
 
-def _fakes_of(config: JointConfig, run: Path, device: str) -> Dataset:
-    """Return the fakes of a run's generator; a ``fakes.npz`` put there by hand stays."""
-    path = run / "fakes.npz"
-    places = [run / "consistency" / "pipeline", run / "generator" / "model.safetensors"]
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
-        if path.exists():
-            return load_dataset(str(path))
+def _generated_by(config: JointConfig, run: Run, device: str) -> Dataset:
+    """Return the images of a run's generator; a file that a user has put there stays."""
+    source = next((path for path in run.generators if path.exists()), None)
+    if source is None:
+        if run.generated.exists():
+            return load_dataset(str(run.generated))
         raise InputError(
-            f"no generated images: train the generator first (none in {places[0]}, "
-            f"nor {places[1]}) or name a file of images under joint: fakes"
+            f"no generated images: train the generator first (none in {run.generators[0]}, "
+            f"nor {run.generators[1]}) or name a file of images under joint: generated"
         )
-    drawn = {"num_fakes": config.num_fakes, "fake_seed": config.fake_seed}
-    with remade(path, {"generator": path_sha256(place), **drawn}, given=True) as missing:
-        if missing:
-            generator = load_generator(str(place)).to(device)
-            seeds = range(config.fake_seed, config.fake_seed + config.num_fakes)
-            batches = tqdm(generator.batches(seeds), "fakes", -(-len(seeds) // 100))
-            write_samples(path, batches, len(seeds))
-    return load_dataset(str(path))
+    first, count = config.generated_seed, config.num_generated
+
+    def sample() -> None:
+        generator = load_generator(source).to(device)
+        batches = generator.batches(range(first, first + count))
+        bar = tqdm(batches, "generated", -(-count // 100))
+        write_samples(run.generated, bar, count)
+
+    made_from = {
+        "generator": path_sha256(source), "num_generated": count, "generated_seed": first
+    }  # fmt: skip
+    return make_images(run.generated, made_from, sample, keep_given=True)

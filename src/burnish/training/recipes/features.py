@@ -1,0 +1,138 @@
+"""The recipe of feature extractors: classifiers, or networks that never see a label."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from burnish import __version__
+from burnish.checkpoint import save_model
+from burnish.errors import InputError
+from burnish.networks.build import build
+from burnish.schema import plain
+from burnish.seeds import stream
+from burnish.storage.datasets import Dataset
+from burnish.training.config import FeaturesConfig
+from burnish.training.fit import fit
+from burnish.training.losses.contrastive import contrastive_loss, matched
+from burnish.training.losses.views import random_views
+from burnish.training.recipes.task import Task, batches_of, data_facts, network_arguments
+
+__all__ = ["train_features"]
+
+
+def train_features(task: Task) -> list[Path]:
+    """Train the experiment's feature extractors, or the one that the task names.
+
+    The checkpoint that is best on held-out images is kept: by accuracy, or, for a network that
+    learns from views, by the share of them that it pairs. Such a network never reads a label.
+
+    Returns:
+        The paths of their files.
+
+    Raises:
+        InputError: The experiment describes no feature extractor.
+    """
+    described = task.experiment.features
+    if not described:
+        raise InputError(f"{task.experiment.name}: there is no section features: to train")
+    return [_train(task, name) for name in ([task.only] if task.only else described)]
+
+
+def _train(task: Task, name: str) -> Path:
+    config, data, held_out = task.experiment.features[name], task.real, task.held_out
+    by_labels = config.task == "labels"
+    arguments = network_arguments(config.network, data)
+    if not by_labels:
+        arguments["num_classes"] = config.views.num_projected
+    goal = _Labels() if by_labels else _Views(config)
+    settings = plain(config) | data_facts(data)
+    if by_labels:
+        del settings["task"], settings["views"]  # which have no effect on a classifier
+    torch.manual_seed(config.training.seed)
+    stage = task.run.features(name)
+    best = fit(
+        build(arguments), goal, batches_of(data, config.training), config.training, stage,
+        settings=settings, device=task.device,
+        validate=lambda model: {"score": goal.measure(model, held_out, task.device)},
+    )  # fmt: skip
+    score = goal.measure(best, held_out, task.device)
+    card = {
+        "kind": "feature extractor",
+        "name": name,
+        "network": arguments,
+        "classifies": by_labels,
+        "image_shape": list(data.images_uint8.shape[1:]),
+        **data_facts(data),
+        "validation": {"data": held_out.source, goal.measured: score},
+        "training": plain(config.training),
+        **({} if by_labels else {"views": plain(config.views)}),
+        "burnish": __version__,
+    }
+    save_model(stage.model, best, card)
+    return stage.model
+
+
+class _Labels:
+    """Learn the class of an image."""
+
+    measured = "accuracy"
+
+    def __call__(self, model: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the cross-entropy of a batch."""
+        del step
+        logits = model(batch.images)
+        accuracy = (logits.argmax(1) == batch.labels).float().mean().item()
+        return nn.functional.cross_entropy(logits, batch.labels), {"accuracy": accuracy}
+
+    @torch.no_grad()
+    def measure(
+        self, model: nn.Module, held_out: Dataset, device: str, batch_size: int = 500
+    ) -> float:
+        """Return the share of images whose largest logit is that of their label."""
+        right = 0
+        for start in range(0, len(held_out), batch_size):
+            batch = held_out.samples(slice(start, start + batch_size)).to(device)
+            right += int((model(batch.images).argmax(1) == batch.labels).sum())
+        return right / len(held_out)
+
+
+class _Views:
+    """Learn which two views are of one image; the network's head is the projection.
+
+    Features come before the projection, which is trained to forget what a view changes.
+    """
+
+    measured = "matched_views"
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        self.config, self.mirror = config.views, config.training.flip
+
+    def __call__(self, model: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the contrastive loss of a batch; its views follow from torch's global stream."""
+        del step
+        first, second = self._projections(model, batch.images)
+        loss = contrastive_loss(first, second, self.config.temperature)
+        return loss, {"matched_views": matched(first.detach(), second.detach())}
+
+    @torch.no_grad()
+    def measure(
+        self, model: nn.Module, held_out: Dataset, device: str, batch_size: int = 500
+    ) -> float:
+        """Return the share of images whose other view is the nearest in its batch.
+
+        All batches are of one size, as chance depends on it; a shorter tail is left out.
+        """
+        draws, size = stream(0, "views"), min(batch_size, len(held_out))
+        shares = []
+        for start in range(0, len(held_out) - size + 1, size):
+            images = held_out.samples(slice(start, start + size)).images.to(device)
+            shares.append(matched(*self._projections(model, images, draws)))
+        return sum(shares) / len(shares)
+
+    def _projections(
+        self, model: nn.Module, images: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        views = [random_views(images, self.config, self.mirror, generator) for _ in range(2)]
+        return model(torch.cat(views)).float().chunk(2)

@@ -1,0 +1,190 @@
+"""Folders of trainings: what lies where, whose it is, its log and its saved state.
+
+A run, ``OUT/NAME``, holds everything that one experiment trains, each in a stage of its own:
+
+    ================== ======================= ===================================
+    stage              model                   besides
+    ================== ======================= ===================================
+    features-NAME/     ``model.safetensors``
+    teacher/           ``pipeline/``
+    consistency/       ``pipeline/``
+    generator/         ``model.safetensors``
+    joint/             ``model.safetensors``
+    self-distillation/ ``pipeline/``           ``generated.npz`` ``refined.npz``
+    ================== ======================= ===================================
+
+Every stage has ``config.json`` (the settings and hashes of data that it follows from),
+``log.jsonl`` and ``state.pt`` (what resuming needs). The run itself holds ``generated.npz``, the
+images of its generator for joint trainings.
+"""
+
+import json
+import math
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.errors import InputError
+from burnish.files import write_aside, write_text
+
+__all__ = ["Run", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The folder of one training."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The finished model, if it is one file."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def pipeline(self) -> Path:
+        """The finished model, if it is a folder."""
+        return self.folder / "pipeline"
+
+    @property
+    def generated(self) -> Path:
+        """Generated images that the training itself made."""
+        return self.folder / "generated.npz"
+
+    @property
+    def refined(self) -> Path:
+        """The same images, refined."""
+        return self.folder / "refined.npz"
+
+    @property
+    def config(self) -> Path:
+        """Settings and hashes of the data."""
+        return self.folder / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """Numbers of training and validation, one JSON object per line."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """What resuming needs."""
+        return self.folder / "state.pt"
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings of a new training; refuse a folder that holds another one.
+
+        A training that failed before its first saved state has nothing to protect.
+
+        Raises:
+            InputError: The folder has a saved state that follows from other settings or data, or
+                ``config.json`` is damaged.
+        """
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        if self.state.exists() and self.config.exists():
+            try:
+                before = json.loads(self.config.read_text())
+            except ValueError as error:
+                raise InputError(
+                    f"{self.config} is damaged; delete {self.folder} to begin anew"
+                ) from error
+            if before != json.loads(text):
+                raise InputError(
+                    f"{self.folder} holds a run with other settings or data; give another --out "
+                    "or delete it"
+                )
+        write_text(self.config, text)
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the saved state, or None if there is none.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        if not self.state.exists():
+            return None
+        try:
+            return torch.load(self.state, map_location=device, weights_only=True)
+        except (EOFError, OSError, RuntimeError, struct.error, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"{self.state} is damaged; delete it to begin this training anew"
+            ) from error
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write the state whole or not at all."""
+        # Given a path, torch would write its name, and so the process's, into the file.
+        with write_aside(self.state) as aside, aside.open("wb") as file:
+            torch.save(dict(state), file)
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines of the log later than a step; a resumed training writes them again."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        write_text(self.log, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+    def write_log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Append one line to the log."""
+        with self.log.open("a") as file:
+            file.write(json.dumps({"step": step, **numbers}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line; infinity for half a line, as a killed training may leave one."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of everything that one experiment trains."""
+
+    folder: Path
+
+    def beside(self, name: str) -> "Run":
+        """Return the run of another experiment under the same OUT."""
+        return Run(self.folder.parent / name)
+
+    def features(self, name: str) -> Stage:
+        """A feature extractor."""
+        return Stage(self.folder / f"features-{name}")
+
+    @property
+    def teacher(self) -> Stage:
+        """The diffusion teacher of the consistency model."""
+        return Stage(self.folder / "teacher")
+
+    @property
+    def consistency(self) -> Stage:
+        """The consistency model."""
+        return Stage(self.folder / "consistency")
+
+    @property
+    def generator(self) -> Stage:
+        """A VAE, GAN or Gaussian."""
+        return Stage(self.folder / "generator")
+
+    @property
+    def joint(self) -> Stage:
+        """The joint model, a guide."""
+        return Stage(self.folder / "joint")
+
+    @property
+    def self_distillation(self) -> Stage:
+        """The consistency model fine-tuned on its refined images."""
+        return Stage(self.folder / "self-distillation")
+
+    @property
+    def generated(self) -> Path:
+        """Images of the generator, for joint trainings."""
+        return self.folder / "generated.npz"
+
+    @property
+    def generators(self) -> tuple[Path, Path]:
+        """Where a finished generator may lie; the first that exists is the run's."""
+        return self.consistency.pipeline, self.generator.model

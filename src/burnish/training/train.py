@@ -1,0 +1,70 @@
+"""Train what an experiment describes: from a word of the command line to recipes."""
+
+import importlib
+from pathlib import Path
+
+from burnish.errors import InputError, unknown
+from burnish.training.config import Experiment
+
+__all__ = ["RECIPES", "WORDS", "train"]
+
+# In the order in which "all" trains them. Modules are imported when they are needed.
+RECIPES = {
+    "features": "burnish.training.recipes.features:train_features",
+    "consistency": "burnish.training.recipes.consistency:train_consistency",
+    "generator": "burnish.training.recipes.generator:train_generator",
+    "joint": "burnish.training.recipes.joint:train_joint",
+    "self-distillation": "burnish.training.recipes.self_distillation:train_self_distillation",
+}
+WORDS = (*RECIPES, "all")
+
+
+def train(
+    what: str,
+    experiment: Experiment,
+    *,
+    data: str = "",
+    out: Path = Path("runs"),
+    only: str = "",
+    device: str = "cpu",
+) -> list[Path]:
+    """Train networks; the same call again resumes, and returns at once when all are finished.
+
+    Args:
+        what: One of :data:`WORDS`. ``all`` trains features, the generator (that of the section
+            ``generator`` where there is one, else the consistency model) and the joint model.
+        experiment: What they are made of.
+        data: Where the real images are, if not where the experiment says.
+        out: Folder of runs; this one goes to ``OUT/NAME``.
+        only: Train only the feature extractor of this name.
+        device: Where to train.
+
+    Returns:
+        The files or folders of the finished models.
+
+    Raises:
+        InputError: A name is unknown, or what a training needs is missing.
+    """
+    words = _words(what, experiment)
+    if only and "features" not in words:
+        raise InputError(f"--only names a feature extractor; it does not go with {what}")
+    if only and only not in experiment.features:
+        raise unknown("feature extractor", only, experiment.features)
+    from burnish.training.recipes.task import Task
+    from burnish.training.run import Run
+
+    task = Task(experiment, Run(out / experiment.name), data, only, device)
+    finished: list[Path] = []
+    for word in words:
+        module, _, name = RECIPES[word].partition(":")
+        finished += getattr(importlib.import_module(module), name)(task)
+    return finished
+
+
+def _words(what: str, experiment: Experiment) -> list[str]:
+    """Return the recipes that a word stands for."""
+    if what not in WORDS:
+        raise unknown("training", what, WORDS)
+    if what != "all":
+        return [what]
+    return ["features", "generator" if experiment.generator else "consistency", "joint"]
