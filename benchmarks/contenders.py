@@ -15,11 +15,14 @@ from peers import PEERS, Run, Task, plain_loop
 from torch import Tensor, nn
 from torch.func import grad
 
+from burnish.ascent.balls import L2Ball
+from burnish.ascent.loop import Gradient, Slots, ascend
+from burnish.ascent.step import Step, value_and_gradient
 from burnish.guide.model import Guide
 from burnish.networks.normalize import Normalize
-from burnish.refine import speed
-from burnish.refine.batching import Step, climb
-from burnish.refine.refiner import Refiner, settings_for
+from burnish.refine.presets import settings_for
+from burnish.refine.refiner import Refiner
+from burnish.refine.speed import choose_precision, compiled_gradient, pays_to_compile
 from burnish.samples import Samples
 
 SEED = 0
@@ -62,71 +65,67 @@ def task_of(name: str, device: torch.device, batch_size: int | None = None) -> T
             inner.maxpool = nn.Identity()
     network = nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), inner)
     shape = (batch_size or batch_sizes[device.type], 3, int(size), int(size))
-    settle(network, shape, generator)
+    recalibrate_batch_norm(network, shape, generator)
     images = torch.rand(shape, generator=generator)
     labels = torch.randint(num_classes, shape[:1], generator=generator)
     return Task(network.eval().to(device), images.to(device), labels.to(device))
 
 
 @torch.no_grad()
-def settle(network: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> None:
+def recalibrate_batch_norm(
+    network: nn.Module, shape: tuple[int, ...], generator: torch.Generator
+) -> None:
     """Give batch norms the statistics of random images, without which gradients mean little."""
     network.train()
     for _ in range(4):
         network(torch.rand(min(16, shape[0]), *shape[1:], generator=generator))
 
 
-def refiner_of(task: Task, precision: str) -> Refiner:
-    guide = Guide(task.network)
+def refiner_of(task: Task, precision: str, compile: bool = False) -> Refiner:
+    guide, size = Guide(task.network), len(task.images)
     settings = settings_for(guide, "bigroc", eps=task.eps, num_steps=task.num_steps)
-    return Refiner(guide, settings, precision, compile="never")
+    return Refiner(guide, settings, precision=precision, batch_size=size, compile=compile)
 
 
 @lru_cache(maxsize=1)
-def choice(task: Task) -> tuple[Refiner, Step]:
-    """Return a refiner, and its step as a job without end would have it."""
-    refiner = refiner_of(task, "auto")
-    arguments = (task.images, task.images.clone(), task.labels, None)
-    return refiner, speed.fastest(
-        refiner.step, refiner.traceable_step, arguments, math.inf, f"{task.network}", "auto"
-    )
+def choice(task: Task) -> tuple[str, bool]:
+    """Return the precision of a job without end, and whether it is compiled."""
+    shape, size = tuple(task.images.shape[1:]), len(task.images)
+    precision = choose_precision(Guide(task.network), shape, size)
+    plain = refiner_of(task, precision)
+    arguments = (plain.objective, plain.guide, task.images, task.labels, math.inf, "always")
+    return precision, pays_to_compile(*arguments)
 
 
-def samples_of(task: Task) -> Samples:
-    return Samples(task.images, None, torch.arange(len(task.images), device=task.device))
-
-
-def bare(task: Task, refiner: Refiner, step: Step) -> Contender:
+def bare(task: Task, precision: str, compile: bool = False) -> Contender:
     """The ascent alone: the peers' work."""
-    samples = samples_of(task)
+    refiner, step = refiner_of(task, precision), Step(L2Ball(task.eps), task.step_size)
 
-    def ascend(step: Step) -> Tensor:
-        (done,) = climb(step, [(samples, task.labels)], len(samples), task.num_steps)
-        return done.images
+    def run(gradient: Gradient) -> Tensor:
+        slots, rows = Slots(task.images, len(task.images)), range(len(task.images))
+        slots.enter(rows, task.images, task.labels, rows)
+        for _ in ascend(refiner.objective, slots, step, task.num_steps, gradient=gradient):
+            pass
+        return slots.images
 
-    network = refiner.guide.network
-    facts = {"precision": refiner.precision, "compiled": step != refiner.step}
-    return Contender(partial(ascend, step), network, partial(ascend, refiner.step), facts)
+    gradient = compiled_gradient(task.device.type) if compile else value_and_gradient
+    facts = {"precision": precision, "compiled": compile}
+    runs = partial(run, gradient), partial(run, value_and_gradient)
+    return Contender(runs[0], refiner.guide.network, runs[1], facts)
 
 
-def with_ledger(task: Task, refiner: Refiner, step: Step) -> Contender:
-    """What a user calls; it looks at the moved images once more, for the ledger."""
-    samples, own = samples_of(task), refiner.step
-    quick = copy.copy(refiner)
-    # So that a call takes the step as it is; it would otherwise be compiled anew for every job.
-    vars(quick)["step"] = step
+def with_ledger(task: Task, precision: str, compile: bool) -> Contender:
+    """What a user calls; the moved images pass the guide once more, for the ledger."""
+    samples = Samples(task.images, None, torch.arange(len(task.images), device=task.device))
+    plain = refiner_of(task, precision)
+    chosen = refiner_of(task, precision, compile) if compile else plain
 
     def call(refiner: Refiner) -> Tensor:
         (done,) = refiner([samples], task.labels)
         return done.samples.images
 
-    facts = {"precision": refiner.precision, "compiled": step != own}
-    return Contender(partial(call, quick), refiner.guide.network, partial(call, refiner), facts)
-
-
-def burnish(task: Task, precision: str) -> Contender:
-    refiner = refiner_of(task, precision)
-    return bare(task, refiner, refiner.step)
+    facts = {"precision": precision, "compiled": compile}
+    return Contender(partial(call, chosen), plain.guide.network, partial(call, plain), facts)
 
 
 def peer(task: Task, prepare: Callable[[Task], Run], precision: str = "float32") -> Contender:
@@ -138,8 +137,8 @@ def peer(task: Task, prepare: Callable[[Task], Run], precision: str = "float32")
 
 
 BUILDERS: dict[str, Callable[[Task], Contender]] = {
-    FLOAT32: partial(burnish, precision="float32"),
-    "burnish, bfloat16": partial(burnish, precision="bfloat16"),
+    FLOAT32: partial(bare, precision="float32"),
+    "burnish, bfloat16": partial(bare, precision="bfloat16"),
     OWN: lambda task: bare(task, *choice(task)),
     LEDGER: lambda task: with_ledger(task, *choice(task)),
     **{name: partial(peer, prepare=prepare) for name, prepare in PEERS.items()},
@@ -149,7 +148,7 @@ BUILDERS: dict[str, Callable[[Task], Contender]] = {
 
 def floors(task: Task) -> dict[str, Run]:
     """Return the bare passes: as many as there are steps, each of the same images."""
-    network = choice(task)[0].guide.network
+    network = refiner_of(task, choice(task)[0]).guide.network
     weights = torch.randn_like(network(task.images), dtype=torch.float32)
 
     def gradient(images: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ from matplotlib import pyplot
 from burnish.checkpoint import save_model
 from burnish.files import provenance, write_json
 from burnish.guide.load import load_guide
-from burnish.jobs.local import refine_file
-from burnish.networks import build
-from burnish.refine.refiner import settings_for
+from burnish.jobs.refine import plan_refine
+from burnish.networks.build import build
+from burnish.refine.presets import settings_for
 from burnish.samples import Samples, from_uint8
 from burnish.storage import write_samples
 
@@ -83,7 +83,8 @@ def job(source: Path, guide_path: Path) -> None:
     guide = load_guide(str(guide_path))
     settings = settings_for(guide, "joint", eps=1.0, num_steps=2)
     began = time.perf_counter()
-    facts = refine_file(source, guide, settings, source.with_name("refined.npz"), compile="never")
+    out = source.with_name("refined.npz")
+    facts = plan_refine(source, guide, out, settings=settings, compile="never").run()
     # Kibibytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

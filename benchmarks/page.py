@@ -38,9 +38,9 @@ def peers_section(results: dict[str, Any]) -> list[str]:
         "bfloat16.",
         "",
         "Passes are per image. Memory is the peak of a process that does nothing else. The cosine "
-        "is between the movements of images here and in the plain loop; in float32 too it is "
-        "below 1, for rounding sends a few ReLUs to the other side of 0. With these smoothed, "
-        f"float32 contenders end within {apart:.0e} of one another.",
+        "is between the movements of images here and in the plain loop. In float32 too it is "
+        "below 1, because rounding changes the sign of some inputs of ReLUs. With SiLU in place "
+        f"of ReLU, the results in float32 differ by {apart:.0e} at most.",
     ]
     for result in results["networks"]:
         lines += ["", f"### {result['network']}", "", *section(result)]
@@ -99,16 +99,16 @@ def quality_section(results: dict[str, Any]) -> list[str]:
         f"### {Path(results['run']).name}",
         "",
         f"{results['num_images']:,} images from each of the seeds {firsts} on; guide "
-        f"`{results['guide']}`; judge `{found['judge']}` against {reference}; "
-        f"burnish in {results['precision']}, {results['threads']} threads. Looks are passes "
+        f"`{results['guide']}`; features `{found['features']}` against {reference}; "
+        f"burnish in {results['precision']}, {results['threads']} threads. NFE are passes "
         "through the guide per image.",
         "",
-        "| | seconds | looks | FID | recall |",
+        "| | seconds | NFE | FID | recall |",
         "|---|---:|---:|---:|---:|",
     ]
     for way, row in found["ways"].items():
         lines.append(
-            f"| {way} | {row['seconds']:.1f} | {row['looks_per_image']:.2f} | "
+            f"| {way} | {row['seconds']:.1f} | {row['nfe']:.2f} | "
             f"{row['fid']:.3f} ± {row['fid_spread']:.3f} | "
             f"{row['recall']:.3f} ± {row['recall_spread']:.3f} |"
         )
@@ -136,7 +136,7 @@ def training_section(results: dict[str, Any]) -> list[str]:
         "## Training the joint model",
         "",
         f"`benchmarks/training.py`: batches of {results['batch_size']} real and as many generated "
-        f"images, 2 and {results['fake_steps']} steps of attack; medians of "
+        f"images, 2 and {results['generated_steps']} steps of attack; medians of "
         f"{results['rounds']} rounds, {results['threads']} threads.",
         "",
         "| network | | images/s | time, of the frozen copy's |",

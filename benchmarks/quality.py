@@ -1,16 +1,16 @@
 """Time to equal quality: seconds that burnish and the published recipes need for the same FID.
 
     python benchmarks/quality.py --out results/speed-quality-fashion_mnist.json
-    python benchmarks/quality.py --run runs/cifar10 --reference ../shared/data/cifar10/test... \
+    python benchmarks/quality.py --run runs/cifar10 --reference cifar10-test.npz \
         --out results/speed-quality-cifar10.json
 
 One guide, the same images, three ranges of seeds, all ways in turn on each:
 
 * burnish as it comes (preset ``joint``, what the device does fastest), also with fewer steps at
-  most, so that its way down is seen;
+  most, so that its path is seen;
 * the same in float32, and the same without continuous batching: two things that are to change
   nothing but the time;
-* the recipes of Golan et al. 2024 by a plain loop in float32: 7 normalised steps, and 15
+* the recipes of Golan et al. 2024 by a plain loop in float32: 7 normalized steps, and 15
   raw-gradient steps of 0.002 with noise.
 
 Seconds are of the ascent alone, without reading, writing and scoring.
@@ -29,30 +29,36 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from tqdm import tqdm
 
-from burnish.ascent.loop import Ball, L2Ball, Objective, Unbounded, last, pgd, sgld
+from burnish.ascent.balls import ball_of
+from burnish.ascent.loop import Noise, Slots, ascend
+from burnish.ascent.step import Objective, Step
 from burnish.files import provenance, write_json
 from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.scoring import load_reference
-from burnish.metrics import evaluate
+from burnish.hub import shipped
+from burnish.metrics.evaluate import evaluate
 from burnish.metrics.load import load_extractor
-from burnish.refine.refiner import Refiner, RefineSettings, realness_quantile, settings_for
-from burnish.refine.speed import batch_size_for, precision_for
+from burnish.metrics.reference import Reference, make_reference
+from burnish.refine.presets import settings_for
+from burnish.refine.refiner import Refiner
+from burnish.refine.settings import RefineSettings
+from burnish.refine.speed import BATCH_SIZE, choose_precision
 from burnish.samples import Samples
+from burnish.storage import open_samples
 
 METRICS = ("fid", "kid", "inception_score", "precision", "recall")
 FAST, EXACT, FIXED = "burnish", "burnish, float32", "burnish, fixed batches"
 PGD, SGLD = "plain loop, golan24-pgd", "plain loop, golan24-sgld"
 Way = Callable[[list[Samples]], tuple[list[Tensor], float]]
-"""batches -> (the images refined, looks at the guide per image)"""
+"""batches -> (the refined images, NFE of the guide per image)"""
 
 
 def main(
     out: Path | None = None,
     run: str = "fashion_mnist",
     reference: str = "",
-    judges: tuple[str, ...] = ("plain", "wide"),
+    features: tuple[str, ...] = ("plain", "wide"),
     seeds: tuple[int, ...] = (10_000, 12_000, 14_000),
     num_images: int = 2_000,
 ) -> None:
@@ -62,7 +68,7 @@ def main(
         out: Where the results go, as JSON.
         run: Name of shipped models, or the folder of a run of ``burnish train``.
         reference: Real images to score against; the shipped statistics if empty.
-        judges: Of the shipped models or of the run.
+        features: Feature extractors that ship or that the run trained.
         seeds: First of each range.
         num_images: Of each range.
     """
@@ -71,12 +77,16 @@ def main(
     guide = load_guide(str(folder / "joint" / "model.safetensors") if trained else run)
     generator = load_generator(str(folder / "consistency" / "pipeline") if trained else run, 1)
     scorers = {}
-    for judge in judges:
-        name = (
-            str(folder / f"judge-{judge}" / "model.safetensors") if trained else f"{run}/{judge}"
-        )
+    for key in features:
+        path = folder / f"features-{key}" / "model.safetensors"
+        name = str(path) if trained else f"{run}/{key}"
         extractor = load_extractor(name)
-        scorers[judge] = extractor, load_reference(reference or name, extractor)
+        if reference:
+            file = open_samples(Path(reference))
+            real = make_reference(file, extractor, source=reference, num_images=len(file))
+        else:
+            real = Reference.load(shipped("reference")[name], extractor=extractor)
+        scorers[key] = extractor, real
     ways = ways_of(guide, generator.image_shape)
     rows = []
     for first in seeds:
@@ -87,16 +97,16 @@ def main(
         ):
             refine(base[:1])  # kernels are chosen and memory is taken on the first call
             began = time.perf_counter()
-            images, looks = refine(base)
+            images, nfe = refine(base)
             seconds = time.perf_counter() - began
             ends[way] = torch.cat(images)
             refined = [b.with_images(i) for b, i in zip(base, images, strict=True)]
-            row = {"way": way, "first_seed": first, "seconds": seconds, "looks_per_image": looks}
-            for judge, (extractor, real) in scorers.items():
-                if judge != judges[0] and "step" in way:
-                    continue  # of the way down, one judge's view will do
-                found = evaluate(refined, extractor, real)
-                row[judge] = {metric: found[metric] for metric in METRICS}
+            row = {"way": way, "first_seed": first, "seconds": seconds, "nfe": nfe}
+            for key, (extractor, real) in scorers.items():
+                if key != features[0] and "step" in way:
+                    continue  # one feature extractor is enough for the path
+                found = evaluate(refined, real, extractor)
+                row[key] = {metric: found[metric] for metric in METRICS}
             rows.append(row)
         start = torch.cat([part.images for part in base])
         for way in (EXACT, FIXED):
@@ -110,13 +120,13 @@ def main(
         "run": run,
         "guide": guide.card["name"],
         "guide_sha256": guide.card["sha256"],
-        "judges": {judge: extractor.sha256 for judge, (extractor, _) in scorers.items()},
+        "features": {key: extractor.sha256 for key, (extractor, _) in scorers.items()},
         "reference": next(iter(scorers.values()))[1].source,
         "num_images": num_images,
-        "precision": precision_for(torch.device("cpu")),
+        "precision": choose_precision(guide, generator.image_shape, BATCH_SIZE["cpu"]),
         "threads": torch.get_num_threads(),
         "settings": dataclasses.asdict(settings_for(guide, "joint")),
-        "summary": summary(rows, judges[0]),
+        "summary": summary(rows, features[0]),
         "rows": rows,
         **provenance(),
     }
@@ -129,44 +139,21 @@ def main(
 def ways_of(guide: Guide, image_shape: tuple[int, int, int]) -> dict[str, Way]:
     """Return every way of refining with a guide."""
     settings = settings_for(guide, "joint")
-    frozen = guide.frozen(precision_for(torch.device("cpu")))
-    size = batch_size_for(frozen.network, image_shape)
-    threshold = realness_quantile(guide, settings.stop_quantile)
-    ball = L2Ball(settings.eps or 0)
+    precision = choose_precision(guide, image_shape, BATCH_SIZE["cpu"])
 
-    def ours(settings: RefineSettings, precision: str = "auto") -> Way:
-        refiner = Refiner(guide, settings, precision, size, compile="never")
+    def ours(settings: RefineSettings, precision: str = precision) -> Way:
+        refiner = Refiner(guide, settings, precision=precision)
 
         def refine(batches: list[Samples]) -> tuple[list[Tensor], float]:
             labels = torch.cat([labels_of(batch) for batch in batches])
             done = list(refiner(batches, labels))
-            looks = sum(
+            nfe = sum(
                 int(part.ledger.num_steps.sum()) + part.ledger.stopped.count("real enough")
                 for part in done
             )
-            return [part.samples.images for part in done], looks / len(labels)
+            return [part.samples.images for part in done], nfe / len(labels)
 
         return refine
-
-    def fixed(objective: Objective, images: Tensor) -> Tensor:
-        stop = None if threshold is None else lambda values: values >= threshold
-        size, steps = settings.step_size or 0, settings.num_steps
-        return last(pgd(objective, images, ball, size, steps, stop=stop), images)
-
-    def published_pgd(objective: Objective, images: Tensor) -> Tensor:
-        recipe = settings_for(guide, "golan24-pgd")
-        ball: Ball = L2Ball(recipe.eps or 0)
-        steps = pgd(objective, images, ball, recipe.step_size or 0, recipe.num_steps)
-        return last(steps, images)
-
-    def published_sgld(objective: Objective, images: Tensor) -> Tensor:
-        recipe = settings_for(guide, "golan24-sgld")
-        steps = sgld(
-            objective, images, Unbounded(), recipe.step_size or 0, recipe.num_steps,
-            noise_std=recipe.noise_std, noise=lambda: torch.randn(images.shape),
-            clamp_each=recipe.clamp_each,
-        )  # fmt: skip
-        return last(steps, images)
 
     shorter = {
         f"{FAST}, {steps} step{'s' * (steps > 1)}": ours(
@@ -179,28 +166,39 @@ def ways_of(guide: Guide, image_shape: tuple[int, int, int]) -> dict[str, Way]:
     return {
         FAST: ours(settings),
         EXACT: ours(settings, "float32"),
-        FIXED: looped(frozen, fixed),
-        PGD: looped(plain, published_pgd),
-        SGLD: looped(plain, published_sgld),
+        FIXED: looped(guide.frozen(precision), settings),
+        PGD: looped(plain, settings_for(guide, "golan24-pgd")),
+        SGLD: looped(plain, settings_for(guide, "golan24-sgld")),
         **shorter,
     }
 
 
-def looped(guide: Guide, refine: Callable[[Objective, Tensor], Tensor]) -> Way:
-    """Refine batch by batch, counting how many images the guide looks at."""
+def looped(guide: Guide, settings: RefineSettings) -> Way:
+    """Refine batch by batch, each as long as its last image climbs; count the NFE."""
+    ball, pgd = ball_of(settings.norm, settings.eps), settings.update == "pgd"
+    clamp = pgd or settings.clamp_each
+    step = Step(ball, settings.step_size or 0, pgd, settings.noise_std, clamp)
+    noise: Noise | None = None if pgd else lambda ids, _, shape: torch.randn(len(ids), *shape)
+    threshold = guide.realness_quantile(settings.stop_quantile)
 
     def run(batches: list[Samples]) -> tuple[list[Tensor], float]:
-        looks, ends, assess = 0, [], guide.objective("logit")
+        nfe, ends, assess = 0, [], guide.objective(settings.objective)
+
+        def counted(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal nfe
+            nfe += len(images)
+            return assess(images, labels)
+
+        objective: Objective = counted
         for batch in batches:
-            labels = labels_of(batch)
-
-            def objective(images: Tensor, labels: Tensor = labels) -> Tensor:
-                nonlocal looks
-                looks += len(images)
-                return assess(images, labels)[0]
-
-            ends.append(refine(objective, batch.images))
-        return ends, looks / sum(map(len, batches))
+            slots, rows = Slots(batch.images, len(batch)), range(len(batch))
+            slots.enter(rows, batch.images, labels_of(batch), rows)
+            for _ in ascend(
+                objective, slots, step, settings.num_steps, threshold=threshold, noise=noise
+            ):
+                pass
+            ends.append(slots.images)
+        return ends, nfe / sum(map(len, batches))
 
     return run
 
@@ -214,7 +212,7 @@ def labels_of(batch: Samples) -> Tensor:
     return batch.labels
 
 
-def summary(rows: list[dict[str, Any]], judge: str) -> dict[str, Any]:
+def summary(rows: list[dict[str, Any]], features: str) -> dict[str, Any]:
     """Return mean and spread of each way, and what equal quality costs each way."""
     ways = list(dict.fromkeys(row["way"] for row in rows if "seconds" in row))
     table = {}
@@ -222,10 +220,10 @@ def summary(rows: list[dict[str, Any]], judge: str) -> dict[str, Any]:
         mine = [row for row in rows if row["way"] == way]
         table[way] = {
             "seconds": statistics.mean(row["seconds"] for row in mine),
-            "looks_per_image": statistics.mean(row["looks_per_image"] for row in mine),
+            "nfe": statistics.mean(row["nfe"] for row in mine),
         }
         for metric in ("fid", "recall"):
-            values = [row[judge][metric] for row in mine]
+            values = [row[features][metric] for row in mine]
             table[way][metric] = statistics.mean(values)
             table[way][f"{metric}_spread"] = statistics.stdev(values) if len(values) > 1 else 0.0
     equal = {}
@@ -237,14 +235,14 @@ def summary(rows: list[dict[str, Any]], judge: str) -> dict[str, Any]:
             times = table[recipe]["seconds"] / table[way]["seconds"]
             equal[recipe] = {"by": way, "times_faster": times}
     lines = [
-        f"{way:28} {row['seconds']:7.1f} s  {row['looks_per_image']:5.2f} looks  "
+        f"{way:28} {row['seconds']:7.1f} s  {row['nfe']:5.2f} nfe  "
         f"fid {row['fid']:.3f} +- {row['fid_spread']:.3f}  recall {row['recall']:.3f}"
         for way, row in table.items()
     ]
     lines += [
         f"{k}: matched by {v['by']}, {v['times_faster']:.1f}x faster" for k, v in equal.items()
     ]
-    return {"judge": judge, "ways": table, "equal_quality": equal, "lines": lines}
+    return {"features": features, "ways": table, "equal_quality": equal, "lines": lines}
 
 
 if __name__ == "__main__":

@@ -49,7 +49,6 @@ from tqdm import tqdm
 
 from burnish.files import provenance, write_json
 from burnish.networks.frozen import PRECISIONS
-from burnish.refine import speed
 
 QUICK = (OWN, "torchattacks", "plain loop")
 # Contenders in float32 that end further apart than this, in pixels of [0, 1], do other work.
@@ -98,8 +97,8 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Yield all that has been measured, after each network."""
     with tempfile.TemporaryDirectory() as folder:
-        # What burnish remembers of this machine is to have no part in this, nor the reverse.
-        speed.CACHE = Path(folder) / "speed.json"
+        # Timings that burnish has kept of this machine have no part in this.
+        os.environ["BURNISH_CACHE"] = folder
         peak = {name: peak_rate(device, PRECISIONS[name]) for name in ("float32", "bfloat16")}
         facts = {
             "work": {
@@ -317,7 +316,7 @@ def peak_memory(
 ) -> dict[str, float]:
     """Return the peak memory of this process, having run a contender in it, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        speed.CACHE = Path(folder) / "speed.json"
+        os.environ["BURNISH_CACHE"] = folder
         task = task_of(name, torch.device(device), batch_size)
         BUILDERS[contender](task).run()
     if device == "cuda":

@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from burnish.files import provenance, write_json
 from burnish.guide.model import Guide
-from burnish.networks import build
+from burnish.networks.build import build
 from burnish.samples import Samples
 from burnish.training.config import AttackConfig, GrowthConfig
 from burnish.training.losses.joint import JointLoss
 
 NETWORKS = {
-    "resnet8-w32@28 grey": ({"name": "resnet", "width": 32, "num_blocks": 1}, (1, 28, 28)),
+    "resnet8-w32@28 gray": ({"name": "resnet", "width": 32, "num_blocks": 1}, (1, 28, 28)),
     "resnet20-w64@32": ({"name": "resnet", "width": 64, "num_blocks": 3}, (3, 32, 32)),
 }
 
@@ -38,7 +38,7 @@ class PlainLoss(JointLoss):
 
 
 class Contender:
-    """One way to make the step, with a network and an optimiser of its own."""
+    """One way to make the step, with a network and an optimizer of its own."""
 
     def __init__(
         self, loss: JointLoss, network: dict[str, Any], shape: tuple[int, ...], mixed: bool
@@ -49,13 +49,13 @@ class Contender:
         self.guide = Guide(built).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(self.guide.parameters())
 
-    def step(self, real: Samples, fake: Samples) -> None:
-        """Attack, then take one step of the optimiser."""
+    def step(self, real: Samples, generated: Samples) -> None:
+        """Attack, then take one step of the optimizer."""
         with torch.autocast(real.images.device.type, torch.bfloat16, enabled=self.mixed):
             # The plain loop must give the weights their gradients back before the loss.
             forward = self.guide.forward
             self.guide.forward = lambda images: self._live(forward, images)
-            value, _ = self.loss(self.guide, (real, fake), 0)
+            value, _ = self.loss(self.guide, (real, generated), 0)
             self.guide.forward = forward
         self.optimizer.zero_grad()
         value.backward()
@@ -68,18 +68,20 @@ class Contender:
 
 
 def main(
-    out: Path | None = None, batch_size: int = 64, fake_steps: int = 5, rounds: int = 7
+    out: Path | None = None, batch_size: int = 64, generated_steps: int = 5, rounds: int = 7
 ) -> None:
-    """Time every network; 2 steps of attack on the real images, ``fake_steps`` on the others."""
+    """Time all networks: 2 steps of attack on real images, ``generated_steps`` on the others."""
     still = GrowthConfig(by="never")
-    real_attack = AttackConfig(0.5, 0.25, 2)
-    fake_attack = AttackConfig(float("inf"), 0.1, fake_steps, False)
+    real_attack = AttackConfig(eps=0.5, step_size=0.25, num_steps=2)
+    generated_attack = AttackConfig(
+        eps=float("inf"), step_size=0.1, num_steps=generated_steps, random_start=False
+    )
     results = []
     for name, (network, shape) in NETWORKS.items():
         images = torch.rand(2, batch_size, *shape)
         labels, ids = torch.arange(batch_size) % 10, torch.arange(batch_size)
-        real, fake = (Samples(part, labels, ids) for part in images)
-        attacks = (real_attack, fake_attack, still, False)
+        real, generated = (Samples(part, labels, ids) for part in images)
+        attacks = (real_attack, generated_attack, still, False)
         contenders = {
             "frozen copy, bfloat16": Contender(
                 JointLoss(*attacks, precision="bfloat16"), network, shape, True
@@ -91,7 +93,7 @@ def main(
         for turn in tqdm(range(rounds + 1), name):
             for key, contender in contenders.items():
                 began = time.perf_counter()
-                contender.step(real, fake)
+                contender.step(real, generated)
                 if turn:  # the first one warms up
                     seconds[key].append(time.perf_counter() - began)
         ours = seconds["frozen copy, bfloat16"]
@@ -107,7 +109,7 @@ def main(
             results.append(row)
             print(f"{name:22}{key:24}{row['images_per_second']:8.0f} images/s", end="")
             print(f"{row['times_slower']:8.2f}x as long")
-    facts = {"batch_size": batch_size, "fake_steps": fake_steps, "rounds": rounds}
+    facts = {"batch_size": batch_size, "generated_steps": generated_steps, "rounds": rounds}
     if out:
         write_json(
             out, {"results": results, **facts, "threads": torch.get_num_threads(), **provenance()}
