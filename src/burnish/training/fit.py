@@ -172,7 +172,8 @@ class _Fitting:
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
     """Return the update average <- d average + (1 - d) weights.
 
-    d = min(decay, (1 + n) / (10 + n)) in update n. The ramp keeps the random first weights from lingering. Counters of batch norm are copied.
+    In update n, d = min(decay, (1 + n) / (10 + n)): the ramp keeps the random first weights from
+    lingering. Counters of batch norm are copied.
     """
 
     @torch.no_grad()

@@ -17,8 +17,8 @@ from burnish.guide.model import Guide
 from burnish.networks.build import build
 from burnish.schema import plain
 from burnish.seeds import stream
-from burnish.storage import write_samples
 from burnish.storage.datasets import Dataset, load_dataset
+from burnish.storage.formats import write_samples
 from burnish.training.batches import Batches
 from burnish.training.config import JointConfig
 from burnish.training.fit import fit

@@ -15,7 +15,7 @@ from burnish.guide.load import load_guide
 from burnish.refine.presets import settings_for
 from burnish.refine.refiner import Refiner
 from burnish.schema import plain
-from burnish.storage import open_samples, write_samples
+from burnish.storage.formats import open_samples, write_samples
 from burnish.training.fit import fit
 from burnish.training.losses.self_distillation import SelfDistillationLoss
 from burnish.training.recipes.task import Task, batches_of, make_images
