@@ -28,7 +28,7 @@ from burnish.jobs.refine import plan_refine
 from burnish.networks.build import build
 from burnish.refine.presets import settings_for
 from burnish.samples import Samples, from_uint8
-from burnish.storage import write_samples
+from burnish.storage.formats import write_samples
 
 SHAPE = (3, 32, 32)
 NETWORK = {"name": "resnet", "in_channels": 3, "num_classes": 10, "width": 16, "num_blocks": 1}

@@ -45,7 +45,7 @@ from burnish.refine.refiner import Refiner
 from burnish.refine.settings import RefineSettings
 from burnish.refine.speed import BATCH_SIZE, choose_precision
 from burnish.samples import Samples
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 
 METRICS = ("fid", "kid", "inception_score", "precision", "recall")
 FAST, EXACT, FIXED = "burnish", "burnish, float32", "burnish, fixed batches"

@@ -7,7 +7,7 @@ from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.metrics.features import Features
 from burnish.metrics.reference import make_reference
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 from burnish.studies.tune import TuneOptions, choose, tune
 
 

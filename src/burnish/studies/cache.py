@@ -22,7 +22,7 @@ from burnish.refine.presets import settings_for
 from burnish.refine.settings import RefineSettings
 from burnish.schema import plain
 from burnish.seeds import parse_seeds
-from burnish.storage import open_samples, write_samples
+from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
 from burnish.studies.tables import Row
 

@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import make_reference
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 
 __all__ = ["pack"]
 
