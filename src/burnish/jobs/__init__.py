@@ -1,1 +1,1 @@
-"""Where a job runs; today in this process."""
+"""Jobs: planned and checked once, then run: files in, files out, one batch in memory at a time."""

@@ -21,7 +21,8 @@ from burnish.refine.labels import choose_labels
 from burnish.refine.refiner import Ledger, Refiner, RefineSettings, check_fit
 from burnish.refine.speed import batch_size_for
 from burnish.samples import Samples
-from burnish.storage import SampleFile, open_samples, write_samples
+from burnish.storage.formats import open_samples, write_samples
+from burnish.storage.sample_file import SampleFile
 
 Batch = TypeVar("Batch", bound=Sized)
 

@@ -5,14 +5,14 @@ from collections.abc import Generator, Iterable
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
-__all__ = ["ahead"]
+__all__ = ["prefetch"]
 
 Item = TypeVar("Item")
 # How often each side looks whether the other has gone.
 TICK = 0.1
 
 
-def ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
+def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
     """Iterate over items in a thread of their own, at most ``depth`` of them ahead.
 
     Reading and decoding go on while the device computes, and computing while files are written.
@@ -50,7 +50,7 @@ def ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
             if close:
                 close()
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -16,8 +16,9 @@ from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples, to_uint8
-from burnish.storage import SampleFile, open_samples
 from burnish.storage.datasets import load_dataset
+from burnish.storage.formats import open_samples
+from burnish.storage.sample_file import SampleFile
 
 __all__ = ["evaluate_file", "load_reference", "reference_path", "shown"]
 

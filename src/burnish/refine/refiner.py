@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from burnish.ascent.balls import ball_of
-from burnish.ascent.loop import Noise, Slots, ascend
+from burnish.ascent.loop import Gradient, Noise, Slots, ascend
 from burnish.ascent.step import Step, value_and_gradient
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
@@ -27,7 +27,8 @@ class Refiner:
 
     An image's result depends on the image, its id and label, the guide, the settings, the
     precision and the batch size, and on nothing else: not on the other images, their number or
-    their order. Every call of the guide has exactly ``batch_size`` images; missing ones are filled in.
+    their order. Every call of the guide has exactly ``batch_size`` images; missing ones are
+    filled in.
 
     Args:
         guide: On the device where the work is to be done; not changed.
@@ -62,8 +63,8 @@ class Refiner:
         self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 32)
         self.threshold = guide.realness_quantile(self.settings.stop_quantile)
         self.objective = self.guide.objective(self.settings.objective)
+        self.compile = compile
         self._step = _step(self.settings)
-        self._gradient = compiled_gradient(self.device.type) if compile else value_and_gradient
 
     def __call__(self, batches: Iterable[Samples], labels: Tensor | None) -> Iterator[Refined]:
         """Refine batch after batch, lazily and in order.
@@ -106,6 +107,10 @@ class Refiner:
             threshold=self.threshold, noise=_noise(self.settings), gradient=self._gradient,
         ):  # fmt: skip
             yield slots.images[: len(images)].to(images.device, copy=True)
+
+    @property
+    def _gradient(self) -> Gradient:
+        return compiled_gradient(self.device.type) if self.compile else value_and_gradient
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the guide's logits ``[B, K]``, float32."""

@@ -1,0 +1,69 @@
+"""How jobs are run, as the command line and the library give it. No torch is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from burnish.schema import Range, check
+
+__all__ = ["EvaluateOptions", "RefineOptions", "SampleOptions"]
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How a generator is sampled."""
+
+    num_steps: Annotated[int | None, Range(1)] = None
+    """Sampling steps; without it 1, and 18 for a diffusion model."""
+    solver: Literal["heun", "euler"] | None = None
+    """Of a diffusion model: heun calls the network twice per step, euler (DDIM) once."""
+    label: Annotated[int | None, Range(0)] = None
+    """Class of all images; without it each seed draws its own."""
+    batch_size: Annotated[int, Range(1)] = 100
+    """Images per call of the network; it changes no image."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How a refinement is run; what is climbed, and how far, is in RefineSettings."""
+
+    preset: str | None = None
+    """joint, bigroc, golan24-pgd or golan24-sgld; without it, joint for a joint model and bigroc
+    for any other classifier."""
+    labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
+    """The class to refine each image towards: given by the file; pseudo, the guide's opinion;
+    balanced, the same against the mean of all images; quotas, equal classes exactly."""
+    batch_size: Annotated[int | None, Range(1)] = None
+    """Images per call of the guide; without it, what is fast and fits into memory."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Inside the guide: float32 (exact), bfloat16, or auto for what a short measurement finds
+    faster on this machine. Pixels are float32 always."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Compile the gradient: always, never, or auto for long jobs where measuring says it pays."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How images are scored."""
+
+    num_neighbors: Annotated[int, Range(1)] = 3
+    """k of precision, recall, density and coverage."""
+    batch_size: Annotated[int, Range(1)] = 250
+    """Images per call of the network."""
+    save_reference: Path | None = None
+    """Keep the statistics of real images in this .npz, for the next time."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        check(self)
