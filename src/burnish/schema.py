@@ -13,6 +13,7 @@ import math
 import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ import yaml
 
 from burnish.errors import InputError, unknown
 
-__all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_of"]
+__all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_of", "split"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +222,13 @@ def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     containers: dict[Any, str] = {dict: "keys and values", tuple: "a list"}
     expected = containers.get(typing.get_origin(kind), getattr(kind, "__name__", str(kind)))
     raise InputError(f"{where}: expected {expected}, not {value!r}")
+
+
+def split(kind: type, values: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Make a dataclass of those keywords that it has fields for; return it and the others."""
+    names = {setting.name for setting in settings_of(kind)}
+    own = {name: value for name, value in values.items() if name in names}
+    return kind(**own), {name: value for name, value in values.items() if name not in names}
 
 
 def plain(config: Any) -> Any:

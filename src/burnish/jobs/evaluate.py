@@ -18,6 +18,7 @@ from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples, to_uint8
+from burnish.schema import read
 from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import open_samples
 from burnish.storage.sample_file import SampleFile
@@ -71,9 +72,9 @@ def plan_evaluate(
     generated: Path,
     reference: str,
     features: str | FeatureExtractor | None = None,
-    options: EvaluateOptions = EvaluateOptions(),
     *,
     out: Path | None = None,
+    **options: Any,
 ) -> EvaluatePlan:
     """Plan to score a file of images.
 
@@ -83,13 +84,14 @@ def plan_evaluate(
             ``sigma``, or real images; some of their rows as ``PATH[0-9999]``.
         features: A name or path of a feature extractor, or a loaded one; None for the one that
             made the shipped statistics, else Inception.
-        options: Neighbors, batch size, device, and where to keep statistics of real images.
         out: Where to write the result as JSON.
+        options: Fields of :class:`~burnish.jobs.options.EvaluateOptions`.
 
     Raises:
         InputError: Something is missing or does not fit together.
     """
-    file, save_reference = open_samples(generated, options.batch_size), options.save_reference
+    given = read(EvaluateOptions, options, "options")
+    file, save_reference = open_samples(generated, given.batch_size), given.save_reference
     rows = ROWS.fullmatch(reference)
     real_path = Path(rows[1] if rows else reference)
     if reference not in shipped("reference") and not real_path.exists():
@@ -106,7 +108,7 @@ def plan_evaluate(
     if features is None:
         features = reference if reference in shipped("features") else DEFAULT_FEATURES
     if isinstance(features, str):
-        features = load_extractor(features, resolve_device(options.device))
+        features = load_extractor(features, resolve_device(given.device))
     extractor = features
     try:
         extractor(to_uint8(next(iter(file)).images[:1]))
@@ -114,8 +116,8 @@ def plan_evaluate(
         shape = list(file.image_shape)
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
     return EvaluatePlan(
-        out, str(generated), reference, extractor.name, len(file), options.num_neighbors,
-        options.batch_size, save_reference, Opened(file, extractor),
+        out, str(generated), reference, extractor.name, len(file), given.num_neighbors,
+        given.batch_size, save_reference, Opened(file, extractor),
     )  # fmt: skip
 
 

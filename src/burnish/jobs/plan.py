@@ -1,8 +1,8 @@
 """A plan: a job that has been resolved and checked, and waits to be run.
 
-Making a plan opens every file once and raises every error that can be known beforehand. Its fields
-are plain values, so that it can be printed, kept and compared; what was opened travels beside them.
-Running it does the work and writes the outputs. Between the two there is nothing left to decide.
+Making a plan opens every file once and raises every error that can be known beforehand. Its
+fields are plain values, so that it can be printed, kept and compared; what was opened travels
+beside them. Running it does the work and writes the outputs. Between the two there is nothing left to decide.
 """
 
 import dataclasses

@@ -33,6 +33,7 @@ from burnish.refine.refiner import Refiner, check_fit
 from burnish.refine.settings import RefineSettings
 from burnish.refine.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
+from burnish.schema import split
 from burnish.storage.formats import open_samples, write_samples
 from burnish.storage.sample_file import SampleFile
 
@@ -114,10 +115,9 @@ def plan_refine(
     samples: Path,
     guide: str | Path | Guide,
     out: Path,
-    options: RefineOptions = RefineOptions(),
     *,
     settings: RefineSettings | None = None,
-    **overrides: Any,
+    **options: Any,
 ) -> RefinePlan:
     """Plan to refine a file of images.
 
@@ -125,34 +125,34 @@ def plan_refine(
         samples: ``.npz``, ``.parquet`` or a folder of images.
         guide: A name or path, see :func:`burnish.load_guide`, or a loaded one.
         out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
-        options: Preset, labels, batch size, precision, compilation and device.
-        settings: Resolved settings, in place of a preset and ``overrides``.
-        overrides: Fields of :class:`~burnish.refine.settings.RefineSettings`, see
-            :func:`burnish.refine.presets.settings_for`.
+        settings: Resolved settings, in place of a preset and overrides.
+        options: Fields of :class:`~burnish.jobs.options.RefineOptions`, and of
+            :class:`~burnish.refine.settings.RefineSettings` what is to override the preset.
 
     Raises:
         InputError: Something is missing or does not fit together.
     """
-    name, device, labels = str(guide), resolve_device(options.device), options.labels
+    given, overrides = split(RefineOptions, options)
+    name, device, labels = str(guide), resolve_device(given.device), given.labels
     if isinstance(guide, Guide):
         name = str(guide.card.get("name", "guide"))
     else:
         guide = load_guide(guide)
     guide = guide.to(device)
-    settings = settings or settings_for(guide, options.preset, **overrides)
-    file = open_samples(samples, options.batch_size or 1)
+    settings = settings or settings_for(guide, given.preset, **overrides)
+    file = open_samples(samples, given.batch_size or 1)
     _check_targets(Path(samples), out)
     refiner = Refiner(guide, settings)
     _check_samples(file, refiner.guide, labels)
-    batch_size = options.batch_size or batch_size_for(refiner.guide.network, file.image_shape)
+    batch_size = given.batch_size or batch_size_for(refiner.guide.network, file.image_shape)
     refiner.batch_size = file.batch_size = batch_size
-    precision = options.precision
+    precision = given.precision
     if precision == "auto":
         precision = choose_precision(guide, file.image_shape, batch_size)
     if precision != refiner.precision:
         refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
         check_fit(refiner.guide, next(iter(file)), None)
-    refiner.compile = _compiles(refiner, file, options.compile)
+    refiner.compile = _compiles(refiner, file, given.compile)
     return RefinePlan(
         out, str(samples), path_sha256(Path(samples)), len(file), name, guide.card.get("sha256"),
         labels, settings, refiner.threshold, precision, refiner.compile, batch_size, device,

@@ -16,6 +16,7 @@ from burnish.generators.load import load_generator
 from burnish.jobs.options import SampleOptions
 from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.progress import progress, span
+from burnish.schema import read
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import write_samples
 
@@ -67,7 +68,7 @@ def plan_sample(
     generator: str | Path | Generator,
     seeds: str | Sequence[int],
     out: Path,
-    options: SampleOptions = SampleOptions(),
+    **options: Any,
 ) -> SamplePlan:
     """Plan to sample a generator.
 
@@ -75,20 +76,21 @@ def plan_sample(
         generator: A name or path, see :func:`burnish.load_generator`, or a loaded one.
         seeds: One image per seed: ``"0-999"``, ``"1,2,5-10"`` or the numbers.
         out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
-        options: Steps, class, batch size and device.
+        options: Fields of :class:`~burnish.jobs.options.SampleOptions`.
 
     Raises:
         InputError: Something is missing or does not fit together.
     """
+    given = read(SampleOptions, options, "options")
     text = seeds if isinstance(seeds, str) else span(list(seeds))
     count = len(parse_seeds(text))
     for path in (out, card_path(out)):
         check_target(path)
-    name, device, label = str(generator), resolve_device(options.device), options.label
+    name, device, label = str(generator), resolve_device(given.device), given.label
     if isinstance(generator, Generator):
         name = str(generator.card.get("name", "generator"))
     else:
-        generator = load_generator(generator, options.num_steps, options.solver)
+        generator = load_generator(generator, given.num_steps, given.solver)
     generator = generator.to(device)
     if label is not None and not 0 <= label < (generator.num_classes or 0):
         raise InputError(
@@ -96,5 +98,5 @@ def plan_sample(
         )
     return SamplePlan(
         out, name, text, count, generator.image_shape, generator.num_steps, generator.nfe,
-        label, options.batch_size, device, generator,
+        label, given.batch_size, device, generator,
     )  # fmt: skip
