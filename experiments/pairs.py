@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.report import pairs_grid
 from burnish.seeds import parse_seeds
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 
 
 def main(

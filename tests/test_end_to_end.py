@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from burnish.cli import main
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "digits.yaml"
 

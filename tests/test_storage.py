@@ -1,4 +1,4 @@
-"""Samples on disk: nothing is lost, nothing is loaded before its time, every fault is named."""
+"""Samples on disk: nothing is lost, nothing is loaded too early, every fault is named."""
 
 import io
 import os
@@ -18,8 +18,9 @@ from PIL import Image
 
 from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
-from burnish.storage import open_samples, write_samples
-from burnish.storage.folder import FolderSamples
+from burnish.storage import folder as folders
+from burnish.storage.datasets import load_dataset, parse_rows
+from burnish.storage.formats import open_samples, write_samples
 
 FORMATS = ["set.npz", "set.parquet", "set"]
 FASHION_MNIST = Path(__file__).parents[2] / "shared/data/fashion_mnist"
@@ -91,6 +92,7 @@ def test_ids_are_kept(tmp_path, name):
     file = open_samples(write_samples(tmp_path / name, batches(samples), 300))
     assert_same(join(file), samples)
     assert_same(file.read([299, 3]), samples[torch.tensor([299, 3])])
+    assert os.listdir(tmp_path) == [name]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_names_are_kept(tmp_path):
     samples = all_levels(3)
     folder = open_samples(write_samples(tmp_path / "set", batches(samples), 12, names))
     assert folder.names == [name.replace("jpeg", "png") for name in names]
-    assert isinstance(folder, FolderSamples)
+    assert isinstance(folder, folders.Reader)
     assert folder.classes == ["a", "b"]
     write_samples(tmp_path / "set.parquet", batches(samples), 12, names)
     cells = pq.read_table(tmp_path / "set.parquet")["image"].to_pylist()
@@ -232,8 +234,8 @@ def test_faulty_samples(tmp_path, name, parts, num_images, said):
     ("name", "names", "said"),
     [
         ("full", None, "not empty"),
-        ("file", None, "file of this name"),
-        ("full.npz", None, "folder of this name"),
+        ("file", None, "is a file; choose another name"),
+        ("full.npz", None, "is a folder; choose another name"),
         ("file/set.npz", None, "cannot be written"),
         ("set.zip", None, "writable are .npz, .parquet"),
         ("set", ["a.png"], "12 images but 1 names"),
@@ -387,7 +389,7 @@ FAULTS = {
     "undecodable column": (table(image=[1]), "no column image or img"),
     "parquet empty": (table(image=cells()), "holds no images"),
     "parquet sizes": (table(image=cells(png(), png(size=(9, 8)))), "image 1 is 8x9"),
-    "parquet colour": (table(image=cells(png("L"), png())), "image 1 has colour"),
+    "parquet color": (table(image=cells(png("L"), png())), "image 1 has color"),
     "parquet broken image": (table(image=cells(png(), b"x")), "image 1 is not a readable"),
     "parquet paths": (table(image=cells(png(), None)), "image 1 has no bytes"),
     "parquet label": (table(image=cells(png()), label=[-1]), "label -1"),
@@ -426,6 +428,38 @@ def test_parquet_in_parts(tmp_path):
         assert labels_of(file) == [0, 1, 1]
         assert [batch.ids.tolist() for batch in file] == [[0, 1], [2]]
         assert labels_of(file.read([2, 0])) == [1, 0]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("rows", ["", "0-3", "4-4", "2-11"])
+def test_datasets_hold_the_rows_of_a_file(tmp_path, name, rows):
+    samples = all_levels(3, torch.arange(12) % 3)
+    path = write_samples(tmp_path / name, batches(samples), 12)
+    data = load_dataset(str(path), rows)
+    part = parse_rows(rows, 12)
+    assert data.source == (f"{path}[{rows}]" if rows else str(path))
+    assert torch.equal(data.images_uint8, to_uint8(samples.images[part]))
+    assert torch.equal(data.labels, torch.arange(12)[part] % 3)
+
+
+def test_datasets_leave_what_follows_their_rows_unread(tmp_path):
+    images = np.zeros((600, 4, 4, 3), np.float32)
+    images[-1] = 2  # a fault that only reading it finds
+    np.savez(tmp_path / "set.npz", images, np.arange(600) % 3)
+    assert len(load_dataset(str(tmp_path / "set.npz"), "0-99")) == 100
+    with pytest.raises(InputError, match="must lie in"):
+        load_dataset(str(tmp_path / "set.npz"))
+
+
+def test_faults_of_datasets(tmp_path):
+    path = write_samples(tmp_path / "set.npz", [all_levels(1)], 12)
+    with pytest.raises(InputError, match="has no labels"):
+        load_dataset(str(path))
+    with pytest.raises(InputError, match="no such file"):
+        load_dataset("mnist")
+    for rows, said in (("3", "cannot read"), ("4-3", "cannot read"), ("0-12", "past the end")):
+        with pytest.raises(InputError, match=said):
+            parse_rows(rows, 12)
 
 
 @pytest.mark.skipif(not FASHION_MNIST.exists(), reason="shared/data is not here")

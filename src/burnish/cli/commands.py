@@ -212,7 +212,7 @@ def refine(
     from burnish.jobs.local import check_refinable, refine_file
     from burnish.refine.labels import LABELINGS
     from burnish.refine.refiner import Refiner, settings_for
-    from burnish.storage import open_samples
+    from burnish.storage.formats import open_samples
 
     if labels not in LABELINGS:
         raise unknown("labeling", labels, LABELINGS)

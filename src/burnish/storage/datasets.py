@@ -1,4 +1,4 @@
-"""Real images by name or by path, in memory as uint8, which is how training wants them."""
+"""Labeled real images by name or path, in memory as uint8, as training reads them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
-from burnish.storage import open_samples
+from burnish.storage.formats import open_samples
 
 __all__ = ["Dataset", "load_dataset", "parse_rows"]
 
@@ -42,19 +42,19 @@ class Dataset:
 
     @property
     def pixel_mean(self) -> list[float]:
-        """Mean of each channel, [0, 1]."""
+        """Mean of each channel over the first 10,000 images, in [0, 1]."""
         return self._channels().mean(1).tolist()
 
     @property
     def pixel_std(self) -> list[float]:
-        """Standard deviation of each channel, [0, 1]."""
+        """Standard deviation of each channel over the first 10,000 images, in [0, 1] units."""
         return self._channels().std(1).tolist()
 
     def _channels(self) -> Tensor:
         return from_uint8(self.images_uint8[:10_000]).transpose(0, 1).flatten(1)
 
     def samples(self, rows: slice | Tensor = slice(None)) -> Samples:
-        """Return some rows as samples whose ids are their places here."""
+        """Return some rows as samples whose ids are their places in the data set."""
         ids = torch.arange(len(self))[rows]
         return Samples(from_uint8(self.images_uint8[rows]), self.labels[rows], ids)
 
@@ -82,49 +82,62 @@ def parse_rows(text: str, count: int) -> slice:
 
 
 def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
-    """Load labelled images.
+    """Load labeled images.
 
     Args:
-        source: A name (``digits``, ``fashion_mnist``, ``cifar10``; the latter two are downloaded
-            by torchvision on first use) or the path of a file or folder of samples.
-        rows: ``"first-last"``, both included, or all.
-        split: ``train`` or ``test``, for names that have one.
+        source: A name (``digits``, ``fashion_mnist``, ``cifar10``; torchvision downloads the last
+            two on first use) or the path of a file or folder of samples. A path wins over a name.
+        rows: ``"first-last"``, both included; empty for all. Of a path, only images up to the last
+            row are read.
+        split: ``train`` or ``test``, for names that have them.
 
     Raises:
-        InputError: There is nothing of that name, no network to fetch it, or it has no labels.
+        InputError: There is nothing of that name, it cannot be downloaded, or it has no labels.
     """
+    name = f"{source}[{rows}]" if rows else source
     if source in NAMES and not Path(source).exists():
         images, labels = _named(source, split)
-    else:
-        file = open_samples(Path(source))
-        if file.labels is None:
-            raise InputError(f"{source} has no labels; training needs one per image")
-        images = torch.cat([to_uint8(batch.images) for batch in file])
-        labels = file.labels
-    part = parse_rows(rows, len(images))
-    return Dataset(images[part], labels[part], f"{source}[{rows}]" if rows else source)
+        part = parse_rows(rows, len(images))
+        return Dataset(images[part], labels[part], name)
+    file = open_samples(source)
+    if file.labels is None:
+        raise InputError(f"{source} has no labels; training needs one per image")
+    part = parse_rows(rows, len(file))
+    kept, end = [], 0
+    for batch in file:
+        start, end = end, end + len(batch)
+        if end > part.start:
+            here = slice(max(part.start - start, 0), part.stop - start)
+            kept.append(to_uint8(batch.images[here]))
+        if end >= part.stop:
+            break
+    return Dataset(torch.cat(kept), file.labels[part], name)
 
 
 def _named(name: str, split: str) -> tuple[Tensor, Tensor]:
     if name == "digits":
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise InputError("digits come with scikit-learn; pip install scikit-learn") from error
-        bunch: Any = load_digits()
-        # 0 .. 16 in the source; 255 / 16 spreads them over the levels.
-        images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
-        return images[:, None], torch.from_numpy(bunch.target).to(torch.int64)
+        return _digits()
     from torchvision import datasets
 
     kind = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
     try:
         found = kind(str(CACHE), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise InputError(
-            f"{name} cannot be fetched ({str(error).split(chr(10))[0].rstrip(':')}); "
-            "give the path of a copy with --data"
+            f"{name} cannot be downloaded ({reason}); give the path of a copy with --data"
         ) from error
     images = torch.as_tensor(found.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     return images, torch.as_tensor(found.targets, dtype=torch.int64)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError("digits come with scikit-learn; pip install scikit-learn") from error
+    bunch: Any = load_digits()
+    # Gray levels are 0 .. 16 in the source.
+    images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
+    return images[:, None], torch.from_numpy(bunch.target).to(torch.int64)

@@ -1,9 +1,9 @@
-"""Samples as a folder of images: flat, or one sub-folder per class.
+"""Samples as a folder of images: flat, or with one sub-folder per class.
 
-Where all class folders are called by numbers, these are the labels; other names get, as in
-torchvision's ``ImageFolder``, their place in sorted order.
-The order of the images is that of their file names first and of the folders' names second, so that
-files with running numbers come back in the order in which they were written, whatever their class.
+If the names of all class folders are numbers, these are the labels. Otherwise the label is the
+folder's place in sorted order, as in ``ImageFolder`` of torchvision. Images are ordered by file
+name, then by folder name, so that numbered files are read in the order in which they were written,
+whatever their class.
 """
 
 import os
@@ -20,24 +20,24 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import different_size, inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["IMAGE_SUFFIXES", "FolderSamples", "write"]
+__all__ = ["Reader", "write"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-class FolderSamples(SampleFile):
-    """Samples of a folder of images; sizes and modes of all are checked when it is opened.
+class Reader(SampleFile):
+    """Samples of a folder of images; the sizes and modes of all are checked when it is opened.
 
-    Images are grey if every one of them is, and RGB otherwise; transparency is dropped. Other and
-    hidden files are ignored. ``classes`` holds the names of the class folders, empty if flat.
+    Images are gray if all of them are, RGB otherwise; transparency is dropped. Other files and
+    hidden ones are ignored. ``classes`` holds the names of the class folders; empty if flat.
 
     Args:
         path: The folder.
         batch_size: Images per batch.
 
     Raises:
-        InputError: No images, images of several sizes, 16-bit or unreadable images, or images both
-            beside and inside of sub-folders.
+        InputError: No images, images of several sizes, 16-bit or unreadable images, or images
+            both beside and inside sub-folders.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
@@ -78,18 +78,18 @@ def write(
 ) -> None:
     """Write samples as PNG files, with labels into class folders ``00000``, ``00001``, ...
 
-    Without ``names``, files are called after their ids where these ascend, so that the order of
-    names is the order of writing, and after their places otherwise. Classes without images get
-    an empty folder, for others take a label for the place of its folder.
+    Without ``names``, files are named by id if the ids ascend, so that the order of names is the
+    order of writing, and by place otherwise. Classes without images get an empty folder, because
+    other readers take the place of a folder for its label.
 
     Args:
         target: The folder to make.
         samples: Batches of one image shape, ``num_images`` images in all.
-        num_images: How many images will come.
+        num_images: Number of images that follow.
         names: Relative path of each image; the suffix becomes ``.png``.
 
     Raises:
-        InputError: Names leave the folder or occur twice, or a label has over five digits.
+        InputError: A name leaves the folder or occurs twice, or a label has over five digits.
     """
     given = None if names is None else _png_names(names)
     width = max(6, len(str(num_images - 1)))
@@ -109,7 +109,7 @@ def write(
         ids += batch.ids.tolist()
     ascending = ids[0] >= 0 and all(a < b for a, b in pairwise(ids))
     if given is None and ascending and ids[-1] >= len(ids):
-        # Ids that ascend are never below their place: going backwards, every new name is free.
+        # Ascending ids are never below their place, so backwards every new name is free.
         width = max(6, len(str(ids[-1])))
         for file, number in zip(reversed(files), reversed(ids), strict=True):
             file.rename(file.with_name(f"{number:0{width}d}.png"))
@@ -126,8 +126,8 @@ def _find(path: Path) -> tuple[list[Path], list[str]]:
         inside += images
     if files and inside:
         raise InputError(
-            f"{path}: images both beside and inside of sub-folders ({files[0].name}, "
-            f"{inside[0].relative_to(path)}); keep one kind"
+            f"{path}: images both beside and inside sub-folders ({files[0].name}, "
+            f"{inside[0].relative_to(path)}); keep one of the two"
         )
     if not files and not inside:
         kinds = ", ".join(IMAGE_SUFFIXES)
@@ -137,16 +137,16 @@ def _find(path: Path) -> tuple[list[Path], list[str]]:
 
 
 def _list(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the images and the sub-folders' sorted names of one folder, hidden ones left out."""
+    """Return the images and the sorted names of the sub-folders; hidden ones are left out."""
     with os.scandir(folder) as entries:
         seen = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
-    files = [name for name, is_folder in seen if not is_folder]
-    images = [folder / name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    names = [name for name, is_folder in seen if not is_folder]
+    images = [folder / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     return images, [name for name, is_folder in seen if is_folder]
 
 
 def _make_class_folders(target: Path, label: int) -> None:
-    """Make the folders of all classes up to this one, so that places and labels agree."""
+    """Make the folders of all classes up to this label, so that places and labels agree."""
     if label > 99_999:
         raise InputError(
             f"label {label}: a folder holds labels up to 99999; write an .npz instead"
@@ -157,7 +157,7 @@ def _make_class_folders(target: Path, label: int) -> None:
 
 
 def _png_names(names: Sequence[str]) -> list[str]:
-    """Return the names with the suffix ``.png``, each inside the folder and different."""
+    """Return the names with the suffix ``.png``; each must be unique and stay in the folder."""
     changed = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
     for name in changed:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

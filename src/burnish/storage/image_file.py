@@ -1,7 +1,7 @@
-"""One encoded image, in a file or in the cell of a table: its header, its pixels, its making.
+"""One encoded image, in a file or in the cell of a table: its header, its pixels, its encoding.
 
-Only images of 8 bits per channel are taken. Grey is Pillow's mode ``L`` or ``1``; everything else,
-palettes and transparency included, is read as RGB.
+Only images of up to 8 bits per channel are read. Gray is Pillow's mode ``L`` or ``1``; everything
+else, palettes and transparency included, is read as RGB.
 """
 
 import struct
@@ -19,12 +19,12 @@ from burnish.errors import InputError
 
 __all__ = ["different_size", "inspect", "read_pixels", "write_png"]
 
-# What Pillow raises for damaged or hostile files, over all its decoders.
+# What the decoders of Pillow raise for damaged or hostile files.
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
-    """Return ``(C, H, W)`` of an encoded image from its header; C is 1 for grey, else 3.
+    """Return ``(C, H, W)`` of an encoded image from its header; C is 1 for gray, else 3.
 
     Raises:
         InputError: Not an image, or one of 16 bits; the message begins with ``name``.
@@ -34,16 +34,16 @@ def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
 
 
 def read_pixels(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> Tensor:
-    """Decode an image to uint8 ``[C, H, W]`` of the given shape; grey becomes RGB if C is 3.
+    """Decode an image to uint8 ``[C, H, W]`` of the given shape; gray becomes RGB if C is 3.
 
     Raises:
-        InputError: As :func:`inspect`, or the image has another size, or colour where C is 1.
+        InputError: As :func:`inspect`, or the image has another size, or color where C is 1.
     """
     with _opened(source, name) as image:
         if (image.height, image.width) != image_shape[1:]:
             raise different_size(name, (3, image.height, image.width), image_shape)
         if image_shape[0] == 1 and image.mode not in ("L", "1"):
-            raise InputError(f"{name} has colour, the first image is grey; make all of them RGB")
+            raise InputError(f"{name} has color, the first image is gray; make all of them RGB")
         pixels = np.array(image.convert("L" if image_shape[0] == 1 else "RGB"))
     return torch.from_numpy(pixels).reshape(*image_shape[1:], -1).permute(2, 0, 1)
 
@@ -63,10 +63,10 @@ def different_size(name: str, shape: Sequence[int], first: Sequence[int]) -> Inp
 
 @contextmanager
 def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
-    """Open an image of 8 bits or fewer; nothing is decoded before its pixels are asked for."""
+    """Open an image of up to 8 bits; Pillow decodes it when its pixels are read."""
     try:
         with Image.open(source) as image:
-            # Pillow reports a 16-bit RGB PNG as RGB and would cut its values without a word.
+            # Pillow reports a 16-bit RGB PNG as RGB and would truncate its values silently.
             packed = any(";16" in str(tile.args) for tile in image.tile)
             if packed or image.mode.startswith(("I", "F")):
                 raise InputError(f"{name} has 16 bits or more per channel; save it with 8 bits")
@@ -74,4 +74,4 @@ def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
     except InputError:
         raise
     except _BROKEN as error:
-        raise InputError(f"{name} is not a readable image ({error}); mend or remove it") from error
+        raise InputError(f"{name} is not a readable image ({error}); remove it") from error

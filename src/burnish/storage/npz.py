@@ -1,14 +1,15 @@
 """Samples in one ``.npz``: ``arr_0`` uint8 ``[N, H, W, C]``, ``arr_1`` labels, ``ids`` if needed.
 
-This is the layout of the ADM evaluation suite, with one member added: ``ids`` (int64 ``[N]``),
-written only where ids are not the places in the file. Both directions pass through the zip member
-as a stream, so a file may be far larger than memory. Nothing is ever unpickled.
+This is the layout of the evaluation suite of ADM (Dhariwal & Nichol 2021, "Diffusion Models Beat
+GANs on Image Synthesis", https://github.com/openai/guided-diffusion/tree/main/evaluations), plus
+``ids`` (int64 ``[N]``), which is written only if ids are not the places in the file. Members are
+read and written as streams, so a file may be larger than memory. Nothing is unpickled.
 """
 
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -22,13 +23,13 @@ from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["NpzSamples", "write"]
+__all__ = ["Reader", "write"]
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError)
 
 
-class NpzSamples(SampleFile):
+class Reader(SampleFile):
     """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch.
 
     Args:
@@ -77,16 +78,19 @@ class NpzSamples(SampleFile):
         return images
 
 
-def write(target: Path, samples: Iterator[Samples], num_images: int) -> None:
-    """Write samples as they come; equal samples give equal bytes, however they are batched.
+def write(
+    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None = None
+) -> None:
+    """Write samples batch by batch; equal samples give equal bytes, however they are batched.
 
     Args:
         target: The file to make.
         samples: Batches of one image shape, ``num_images`` images in all, at least one.
-        num_images: How many images will come; the header before them needs to know.
+        num_images: Number of images that follow; the header before them states it.
+        names: Ignored; this format has no names.
     """
-    # Filled in place: small tensors kept from every batch would lie between the large ones that
-    # come and go, and memory would grow in pieces that nothing fits into.
+    del names
+    # Filled in place: small tensors kept from every batch would fragment the memory.
     labels, ids = np.zeros((2, num_images), "<i8")
     place = 0
     batch = next(samples)
@@ -103,7 +107,7 @@ def write(target: Path, samples: Iterator[Samples], num_images: int) -> None:
                     labels[here] = batch.labels.numpy()
                 place += len(batch)
                 batch = next(samples, None)
-        # A zip holds one open member at a time, so these wait for the last image.
+        # A zip has one open member at a time, so these follow the last image.
         rest = {"arr_1": labels} if labelled else {}
         if not np.array_equal(ids, np.arange(num_images)):
             rest["ids"] = ids
@@ -116,9 +120,9 @@ def write(target: Path, samples: Iterator[Samples], num_images: int) -> None:
 def _member(
     archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], descr: str
 ) -> Iterator[IO[bytes]]:
-    """Begin an array in a zip that is being written, and hand out the stream for its numbers."""
+    """Begin an array in a zip that is being written; yield the stream for its numbers."""
     info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-    info.create_system = 3  # else Windows and Unix would write different bytes
+    info.create_system = 3  # otherwise Windows and Unix write different bytes
     with archive.open(info, "w", force_zip64=True) as stream:
         header = {"descr": descr, "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(stream, header)
@@ -127,11 +131,11 @@ def _member(
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """Turn what zip and its decompressors raise into errors for the user."""
+    """Turn what zip and its decompressors raise into an :class:`InputError`."""
     try:
         yield
     except _BROKEN as error:
-        raise InputError(f"{path}: broken or not an .npz ({error}); make it anew") from error
+        raise InputError(f"{path}: broken or not an .npz ({error}); write it again") from error
 
 
 @contextmanager
@@ -174,7 +178,7 @@ def _integers(path: Path, name: str, num_images: int) -> Tensor:
 
 
 def _nhwc(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
-    """Return ``(N, H, W, C)`` of an array of images, or raise what is wrong with it."""
+    """Return ``(N, H, W, C)`` of an array of images, or raise its fault."""
     said = f"{path}: arr_0 of shape {list(shape)}"
     if not (dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
         raise InputError(f"{path}: arr_0 is {dtype}; save uint8, or float32 in [0, 1]")
@@ -186,7 +190,7 @@ def _nhwc(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int
     if channels not in (1, 3):
         if height in (1, 3):
             raise InputError(f"{said} looks like [N, C, H, W]; save it as [N, H, W, C]")
-        raise InputError(f"{said} has {channels} channels; grey has 1, RGB has 3")
+        raise InputError(f"{said} has {channels} channels; gray has 1, RGB has 3")
     if 0 in shape:
         raise InputError(f"{said} holds no images")
     return num_images, height, width, channels

@@ -1,7 +1,7 @@
-"""Samples as Hugging Face keeps them: ``.parquet`` with encoded images and integer labels.
+"""Samples as Hugging Face stores them: ``.parquet`` with encoded images and integer labels.
 
 Columns: ``image`` (or ``img``), a struct of ``bytes`` and ``path``; ``label`` (or ``labels``);
-``id`` where ids are not the places in the file. A data set may be split over several files.
+``id`` if ids are not the places in the file. A data set may be split over several files.
 """
 
 import json
@@ -23,25 +23,27 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["ParquetSamples", "find_parts", "write"]
+__all__ = ["Reader", "write"]
 
 
-class ParquetSamples(SampleFile):
+class Reader(SampleFile):
     """Samples of ``.parquet`` files, one file after the other.
 
-    The first image decides on size and on grey or RGB; the others are checked as they are decoded.
+    The first image sets the size and gray or RGB; the others are checked when they are decoded.
 
     Args:
         path: A file, a folder of files, or a pattern such as ``data/train-*.parquet``.
         batch_size: Images per batch.
 
     Raises:
-        InputError: A file is broken or not in the layout above.
+        InputError: There is no file, or one is broken or not in the layout above.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
         self.path = path
-        self._parts = find_parts(path)
+        self._parts = _find_parts(path)
+        if not self._parts:
+            raise InputError(f"{path}: no such file or folder; check the path")
         schema = self._schema()
         structs = [field.name for field in schema if pa.types.is_struct(field.type)]
         self._column = next((name for name in ("image", "img") if name in structs), "")
@@ -52,7 +54,7 @@ class ParquetSamples(SampleFile):
         first = next(self._encoded(), None)
         if first is None:
             raise InputError(f"{path} holds no images")
-        # Other people's ids may be texts, which cannot tell images apart for us.
+        # Ids of other data sets may be text; ours are integers.
         has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
         super().__init__(
             path,
@@ -73,7 +75,7 @@ class ParquetSamples(SampleFile):
         return self._decode([(place, found[place]) for place in places])
 
     def _encoded(self, wanted: set[int] | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield ``(place, encoded image)`` in order, for the places wanted or for all of them."""
+        """Yield ``(place, encoded image)`` in order, for the wanted places or for all."""
         end = 0
         for part in self._parts:
             with _opened(part) as file:
@@ -100,13 +102,13 @@ class ParquetSamples(SampleFile):
         return from_uint8(pixels)
 
     def _schema(self) -> pa.Schema:
-        """Return the columns of the files, which must agree."""
+        """Return the columns of the files, which must be the same."""
         schemas: list[pa.Schema] = []
         for part in self._parts:
             with _opened(part) as file:
                 schemas.append(file.schema_arrow)
             if not schemas[-1].equals(schemas[0]):
-                raise InputError(f"{part}: columns unlike {self._parts[0].name}; keep one kind")
+                raise InputError(f"{part}: columns unlike {self._parts[0].name}; give one of them")
         return schemas[0]
 
     def _integers(self, column: str) -> Tensor:
@@ -122,11 +124,11 @@ class ParquetSamples(SampleFile):
         return torch.from_numpy(np.concatenate(values))
 
 
-def find_parts(path: Path) -> list[Path]:
+def _find_parts(path: Path) -> list[Path]:
     """Return the ``.parquet`` files of a file, a folder or a pattern, in reading order.
 
     Raises:
-        InputError: By their names they are more than one split: ``train`` and ``test``, say.
+        InputError: Their names show more than one split, such as ``train`` and ``test``.
     """
     if not path.is_dir() and "*" not in path.name:
         return [path] if path.exists() else []
@@ -140,14 +142,18 @@ def find_parts(path: Path) -> list[Path]:
     return parts
 
 
-def write(target: Path, samples: Iterator[Samples], names: Sequence[str] | None) -> None:
+def write(
+    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None
+) -> None:
     """Write samples with images as PNG; equal samples give equal bytes, however they are batched.
 
     Args:
         target: The file to make.
         samples: Batches of one image shape, at least one.
-        names: What to put into each image's ``path``; None for nothing.
+        num_images: Ignored; the format does not need it beforehand.
+        names: The ``path`` of each image; None leaves it empty.
     """
+    del num_images
     ids: list[int] = []
     rows = _rows(samples, ids, names)
     group = list(islice(rows, 256))
@@ -157,19 +163,26 @@ def write(target: Path, samples: Iterator[Samples], names: Sequence[str] | None)
             writer.write_table(pa.Table.from_pylist(group, _layout(columns)))
             group = list(islice(rows, 256))
     if ids != list(range(len(ids))):
-        # Known at the end only; and a column cannot be added in place.
-        plain, layout = target.rename(f"{target}.plain"), _layout([*columns, "id"])
+        _add_ids(target, ids, _layout([*columns, "id"]))
+
+
+def _add_ids(target: Path, ids: list[int], layout: pa.Schema) -> None:
+    """Rewrite a file with a column more; only at its end is it known whether it needs one."""
+    plain = target.rename(f"{target}.plain")
+    try:
         with _opened(plain) as file, pq.ParquetWriter(target, layout, use_dictionary=False) as new:
             for index in range(file.num_row_groups):
                 table = file.read_row_group(index)
-                own = [ids[index * 256 : index * 256 + len(table)]]
-                new.write_table(table.append_column(layout.field("id"), own).cast(layout))
+                part = [ids[index * 256 : index * 256 + len(table)]]
+                new.write_table(table.append_column(layout.field("id"), part).cast(layout))
+    finally:
+        plain.unlink()
 
 
 def _rows(
     samples: Iterator[Samples], ids: list[int], names: Sequence[str] | None
 ) -> Iterator[dict[str, object]]:
-    """Yield the row of each image, and append its id to ``ids``."""
+    """Yield one row per image, and append its id to ``ids``."""
     for batch in samples:
         labels = None if batch.labels is None else batch.labels.tolist()
         for row, pixels in enumerate(to_uint8(batch.images)):
@@ -180,7 +193,7 @@ def _rows(
 
 
 def _layout(columns: Sequence[str]) -> pa.Schema:
-    """Return the types of these columns, with the note by which ``datasets`` decodes images."""
+    """Return the schema of these columns; its metadata lets ``datasets`` decode the images."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     number = {"_type": "Value", "dtype": "int64"}
     features = {name: {"_type": "Image"} if name == "image" else number for name in columns}
@@ -190,10 +203,10 @@ def _layout(columns: Sequence[str]) -> pa.Schema:
 
 @contextmanager
 def _opened(part: Path) -> Iterator[pq.ParquetFile]:
-    """Open one file; what pyarrow raises while it is read becomes an error for the user."""
+    """Open one file; what pyarrow raises while it is read becomes an :class:`InputError`."""
     try:
         # Without a buffer size, whole row groups would be loaded at once.
         with pq.ParquetFile(part, buffer_size=1 << 20) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{part}: broken or not parquet ({error}); fetch it anew") from error
+        raise InputError(f"{part}: broken or not parquet ({error}); fetch it again") from error

@@ -1,4 +1,4 @@
-"""What the formats share: the reader's base class, and the checks of what is to be written."""
+"""What all formats share: the base class of readers, and the checks of samples to be written."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,19 +14,19 @@ __all__ = ["SampleFile", "checked"]
 
 
 class SampleFile(ABC):
-    """Samples on disk: iterate over them, as often as needed, in the order of the file.
+    """Samples on disk; iterating yields them in batches, in order, as often as needed.
 
-    Opening checks what can be checked without decoding the images; iterating holds one batch in
-    memory and raises :class:`InputError` where an image turns out to be unusable.
+    Opening checks all that needs no decoded image. Iterating holds one batch in memory and raises
+    :class:`InputError` if an image is unusable.
 
     Args:
         path: Where the samples are.
         batch_size: Images per batch while iterating; the last batch may be smaller.
-        image_shape: ``(C, H, W)`` of every image; C is 1 (grey) or 3 (RGB).
+        image_shape: ``(C, H, W)`` of every image; C is 1 (gray) or 3 (RGB).
+        num_images: N, at least one.
         labels: int64 ``[N]``, 0 or more; None if the file holds no labels.
         ids: int64 ``[N]``; None stands for the places in the file, ``0 .. N-1``.
         names: One per image; None if images have no names in this format.
-        num_images: N, at least one.
 
     Raises:
         InputError: A label is negative.
@@ -60,9 +60,9 @@ class SampleFile(ABC):
         """Yield all samples in batches, in the order of the file."""
 
     def read(self, indices: Sequence[int]) -> Samples:
-        """Return the samples at these places, in the order asked for.
+        """Return the samples at these places, in the given order.
 
-        Cheap for folders and parquet. An npz is read from its beginning to the last of them.
+        Folders and parquet read only these images; an npz is read up to the last of them.
 
         Args:
             indices: Places in the file, each of ``0 .. N-1``.
@@ -81,7 +81,7 @@ class SampleFile(ABC):
         """Return the images at these (valid) places, float32 ``[len(places), C, H, W]``."""
 
     def _samples(self, images: Tensor, places: Sequence[int]) -> Samples:
-        """Join images with the labels and ids of their places."""
+        """Return images with the labels and ids of their places."""
         index = torch.tensor(places, dtype=torch.int64)
         return Samples(
             images, None if self.labels is None else self.labels[index], self.ids[index]
@@ -89,7 +89,7 @@ class SampleFile(ABC):
 
 
 def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator[Samples]:
-    """Yield batches on the CPU, none of them empty; raise where they break what was announced.
+    """Yield the batches that are not empty, on the CPU, and check them against what was announced.
 
     Raises:
         InputError: Another number of images, several shapes, labels for some only, or below 0.

@@ -1,0 +1,110 @@
+"""Open and write samples in any format.
+
+Both directions hold one batch in memory and keep the order. Images in files are uint8: writing
+rounds to the nearest of 256 levels.
+
+To add a format, write a module with two names and add a line to ``FORMATS``:
+
+* ``Reader(path, batch_size)``, a :class:`~burnish.storage.sample_file.SampleFile`
+* ``write(target, samples, num_images, names)``, which makes the file or folder ``target``
+
+A format's module is imported when a path needs it: reading an ``.npz`` does not import pyarrow.
+"""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import InputError
+from burnish.files import check_target, write_aside
+from burnish.samples import Samples
+from burnish.storage.sample_file import SampleFile, checked
+
+__all__ = ["FORMATS", "open_samples", "write_samples"]
+
+# By the suffix of the path; a path without one is a folder of images.
+FORMATS = {
+    ".npz": "burnish.storage.npz",
+    ".parquet": "burnish.storage.parquet",
+    "": "burnish.storage.folder",
+}
+
+
+def open_samples(path: str | Path, batch_size: int = 256) -> SampleFile:
+    """Open samples for reading in batches, in order, as often as needed.
+
+    Args:
+        path: An ``.npz``, a ``.parquet``, a pattern such as ``data/train-*.parquet``, or a folder:
+            of ``.parquet`` files if it holds any, otherwise of images.
+        batch_size: Images per batch, 1 or more.
+
+    Raises:
+        InputError: There is nothing at the path, or it cannot be read. Faults that only show in
+            the pixels are raised while iterating.
+    """
+    path = Path(path)
+    if batch_size < 1:
+        raise InputError(f"cannot read batches of {batch_size} images; give 1 or more")
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        parts = [part for part in path.glob("*.parquet") if not part.name.startswith(".")]
+        suffix = ".parquet" if parts else ""
+    elif suffix != ".parquet" and not path.exists():  # parquet takes patterns, too
+        raise InputError(f"{path}: no such file or folder; check the path")
+    elif suffix not in FORMATS or not suffix:
+        raise InputError(
+            f"{path}: unknown suffix {path.suffix!r}; readable are {_suffixes()} and folders of "
+            "images"
+        )
+    return _module(suffix).Reader(path, batch_size)
+
+
+def write_samples(
+    path: str | Path,
+    samples: Iterable[Samples],
+    num_images: int,
+    names: Sequence[str] | None = None,
+) -> Path:
+    """Write samples batch by batch; the file appears under its name once it is complete.
+
+    Args:
+        path: ``*.npz``, ``*.parquet``, or a name without suffix for a folder of PNG. An existing
+            file is replaced; a folder must be new or empty.
+        samples: Batches of one image shape, all with labels or all without.
+        num_images: Number of images that follow, 1 or more.
+        names: Relative path of each image, kept by folders and parquet; None names files by id.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: The path cannot be written, or the samples are not as announced.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(
+            f"{path}: unknown suffix {path.suffix!r}; writable are {_suffixes()} and folders of "
+            "PNG (a name without suffix)"
+        )
+    if num_images < 1:
+        raise InputError(f"{path}: {num_images} images to write; there must be at least one")
+    if names is not None and len(names) != num_images:
+        raise InputError(f"{path}: {num_images} images but {len(names)} names")
+    check_target(path)
+    if not suffix and path.is_file():
+        raise InputError(f"{path} is a file; choose another name for the folder")
+    if not suffix and path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path}: the folder is not empty; empty it or choose another name")
+    with write_aside(path) as aside:
+        _module(suffix).write(aside, checked(path, samples, num_images), num_images, names)
+    return path
+
+
+def _module(suffix: str) -> Any:
+    return importlib.import_module(FORMATS[suffix])
+
+
+def _suffixes() -> str:
+    return ", ".join(suffix for suffix in FORMATS if suffix)
