@@ -6,8 +6,6 @@ import pytest
 from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.metrics.features import Features
-from burnish.metrics.reference import make_reference
-from burnish.storage.formats import open_samples
 from burnish.studies.tune import TuneOptions, choose, tune
 
 
@@ -30,11 +28,6 @@ def write_images(tmp_path):
     return write
 
 
-def reference_of(path):
-    file = open_samples(path)
-    return make_reference(file, Pixels(), source="real", num_images=len(file))
-
-
 def test_the_lowest_fid_within_the_loss_of_recall_is_chosen():
     rows = [
         {"fid": fid, "recall": recall} for fid, recall in ((9, 0.5), (7, 0.49), (5, 0.4), (8, 0.6))
@@ -46,9 +39,9 @@ def test_the_lowest_fid_within_the_loss_of_recall_is_chosen():
 
 
 def test_all_combinations_are_tried_on_the_same_samples(guide, write_images):
-    samples, reference = write_images("samples.npz", 30), reference_of(write_images("r.npz", 40))
+    samples, real = write_images("samples.npz", 30), str(write_images("real.npz", 40))
     options = TuneOptions((0.0, 1.0), (2, 3), (1.0,), ("logit", "ce"), precision="float32")
-    result = tune(samples, guide, reference, Pixels(), options)
+    result = tune(samples, guide, real, Pixels(), options)
     before, *rows = result["rows"]
     tried = [tuple(row["refine"].values()) for row in rows]
     assert tried == [
@@ -64,9 +57,9 @@ def test_all_combinations_are_tried_on_the_same_samples(guide, write_images):
 
 
 def test_a_classifier_climbs_the_cross_entropy_and_never_stops(guide, write_images):
-    samples, reference = write_images("samples.npz", 30), reference_of(write_images("r.npz", 40))
+    samples, real = write_images("samples.npz", 30), str(write_images("real.npz", 40))
     classifier = Guide(guide.network, {"name": "plain"}).eval()
-    result = tune(samples, classifier, reference, Pixels(), TuneOptions((1.0,), (1,)))
+    result = tune(samples, classifier, real, Pixels(), TuneOptions((1.0,), (1,)))
     assert result["guide"] == "plain"
     assert result["rows"][1]["refine"] == {
         "eps": 1.0, "num_steps": 1, "stop_quantile": None, "objective": "ce"
@@ -74,6 +67,6 @@ def test_a_classifier_climbs_the_cross_entropy_and_never_stops(guide, write_imag
 
 
 def test_too_few_images_for_a_recall_are_refused(guide, write_images):
-    reference = reference_of(write_images("r.npz", 40))
+    real = str(write_images("real.npz", 40))
     with pytest.raises(InputError, match="too few images"):
-        tune(write_images("few.npz", 3), guide, reference, Pixels())
+        tune(write_images("few.npz", 3), guide, real, Pixels())

@@ -12,16 +12,17 @@ from burnish.files import card_path, path_sha256, provenance, write_json
 from burnish.guide.load import load_guide
 from burnish.hub import Kind, shipped
 from burnish.jobs.evaluate import plan_evaluate
+from burnish.jobs.plan import resolve_device
+from burnish.jobs.progress import progress
 from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.load import load_extractor
-from burnish.metrics.reference import Reference, make_reference
+from burnish.metrics.reference import make_reference
 from burnish.refine.labels import choose_labels
 from burnish.refine.presets import settings_for
 from burnish.refine.settings import RefineSettings
 from burnish.schema import plain
-from burnish.seeds import parse_seeds
 from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
 from burnish.studies.tables import Row
@@ -30,10 +31,10 @@ __all__ = ["Cache", "Scorer"]
 
 
 class Scorer(NamedTuple):
-    """A feature extractor, the real images to compare with, and a hash of both."""
+    """A feature extractor, statistics of real images by it, and a hash of both."""
 
     extractor: FeatureExtractor
-    reference: Reference
+    reference: str
     key: str
 
 
@@ -52,11 +53,12 @@ class Cache:
     """
 
     def __init__(
-        self, folder: Path, runs: Path, precision: str = "float32", device: str = "cpu"
+        self, folder: Path, runs: Path, precision: str = "float32", device: str = "auto"
     ) -> None:
-        self.folder, self.runs, self.precision, self.device = folder, runs, precision, device
+        self.folder, self.runs, self.precision = folder, runs, precision
+        self.device = resolve_device(device)
         folder.mkdir(parents=True, exist_ok=True)
-        self._guide = functools.cache(lambda name: load_guide(self.path(name)).to(device))
+        self._guide = functools.cache(lambda name: load_guide(self.path(name)).to(self.device))
         self._sha256 = functools.cache(self._hash_files)
 
     def path(self, name: str) -> str:
@@ -86,9 +88,10 @@ class Cache:
             if not path.exists():
                 file = open_samples(real)
                 facts: dict[str, Any] = {"source": source or real.name, "num_images": len(file)}
-                make_reference(file, extractor, **facts).save(path)
-        reference = Reference.load(path, extractor=extractor)
-        return Scorer(extractor, reference, _digest(extractor.sha256 + path_sha256(path))[:8])
+                make_reference(progress("reference", file, len(file)), extractor, **facts).save(
+                    path
+                )
+        return Scorer(extractor, str(path), _digest(extractor.sha256 + path_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:
         """Return the resolved settings of a row's refinement, None if it has none.
@@ -122,19 +125,15 @@ class Cache:
         if path.exists() and card_path(path).exists():  # the card is written last
             return path
         if not (row.guide or row.baseline):
-            generator = self.path(row.generator)
-            plan = plan_sample(
-                generator, parse_seeds(seeds), path, num_steps=row.num_steps, device=self.device
-            )
-            plan.run()
+            options: dict[str, Any] = {"num_steps": row.num_steps, "device": self.device}
+            plan_sample(self.path(row.generator), seeds, path, **options).run()
             return path
         source = self.images(row.unchanged(), seeds)
         if settings := self.settings(row):
-            plan = plan_refine(
+            plan_refine(
                 source, self._guide(row.guide), path, settings=settings, labels=row.labels,
                 precision=self.precision, device=self.device,
-            )  # fmt: skip
-            plan.run()
+            ).run()  # fmt: skip
         else:
             self._apply_baseline(row, source, path)
         return path

@@ -20,7 +20,7 @@ FEATURES, SECOND_FEATURES = "plain", "wide"
 
 
 def demo(
-    out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "cpu"
+    out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "auto"
 ) -> dict[str, Any]:
     """Sample, refine, score and report.
 
@@ -51,7 +51,7 @@ def demo(
     except OSError as error:
         raise InputError(f"{out} cannot be used as a folder: {error.strerror}") from error
     sides = {"baseline": out / "generated.npz", "refined": out / "refined.npz"}
-    generator, guide = load_generator(data).to(device), load_guide(data).to(device)
+    generator, guide = load_generator(data), load_guide(data)
     sampled = plan_sample(generator, range(num_images), sides["baseline"], device=device).run()
     done = plan_refine(sides["baseline"], guide, sides["refined"], device=device).run()
     first, second = (

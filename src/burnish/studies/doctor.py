@@ -25,6 +25,7 @@ from burnish.errors import InputError
 from burnish.files import provenance
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.jobs.plan import resolve_device
 from burnish.refine.refiner import check_fit
 from burnish.samples import Samples
 from burnish.schema import plain
@@ -67,7 +68,7 @@ def doctor(
     num_images: int = 1000,
     batch_size: int = 100,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Examine guides and classifiers of one data set.
 
@@ -93,7 +94,8 @@ def doctor(
         raise InputError("name at least one guide")
     if num_images < 1 or batch_size < 1:
         raise InputError("num_images and batch_size must be at least 1")
-    loaded = {name: load_guide(name).to(device).frozen() for name in guides}
+    place = resolve_device(device)
+    loaded = {name: load_guide(name).to(place).frozen() for name in guides}
     sets = load_dataset(real, split="test"), load_dataset(str(generated))
     bank = load_dataset(nearest_among) if nearest_among else sets[0]
     count = min(num_images, *map(len, sets))

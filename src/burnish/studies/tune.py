@@ -19,7 +19,6 @@ from burnish.schema import Range, check
 if TYPE_CHECKING:
     from burnish.guide.model import Guide
     from burnish.metrics.features import FeatureExtractor
-    from burnish.metrics.reference import Reference
 
 __all__ = ["TuneOptions", "choose", "tune"]
 
@@ -54,11 +53,11 @@ class TuneOptions:
 def tune(
     samples: Path,
     guide: "str | Path | Guide",
-    real: "str | Path | Reference",
+    real: str,
     features: "str | FeatureExtractor | None" = None,
     options: TuneOptions | None = None,
     *,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Sweep the settings of refinement and choose by the FID, see :class:`TuneOptions`.
 
@@ -85,7 +84,7 @@ def tune(
     from burnish.refine.presets import settings_for
 
     options = options or TuneOptions()
-    guide = guide if isinstance(guide, Guide) else load_guide(guide).to(device)
+    guide = guide if isinstance(guide, Guide) else load_guide(guide)
     is_joint = "realness" in guide.card
     objectives = options.objective or ("logit" if is_joint else "ce",)
     quantiles = options.stop_quantile if is_joint else ()
@@ -100,6 +99,7 @@ def tune(
     with TemporaryDirectory() as folder:
         refined, reference = Path(folder) / "refined.npz", Path(folder) / "reference.npz"
         plan = plan_evaluate(samples, real, features, device=device, save_reference=reference)
+        extractor = plan.opened.extractor
         rows: list[dict[str, Any]] = [{"refine": None, "nfe": 0.0, **plan.run()}]
         if rows[0]["recall"] is None:
             raise InputError(f"{samples} or {real}: too few images for a recall")
@@ -109,7 +109,7 @@ def tune(
                 batch_size=options.batch_size, precision=options.precision, device=device,
             )  # fmt: skip
             nfe = plan.run()["mean_num_steps"]
-            found = plan_evaluate(refined, reference, features, device=device).run()
+            found = plan_evaluate(refined, str(reference), extractor, device=device).run()
             tried = {
                 name: getattr(setting, name)
                 for name in ("eps", "num_steps", "stop_quantile", "objective")
