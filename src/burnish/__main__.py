@@ -1,5 +1,5 @@
 """``python -m burnish`` is the same as ``burnish``."""
 
-from burnish.cli import main
+from burnish.cli.main import main
 
 main()

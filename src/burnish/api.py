@@ -1,0 +1,79 @@
+"""Refinement of plain tensors in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError, unknown
+from burnish.guide.load import load_guide
+from burnish.guide.model import Guide
+from burnish.refinement.labels import choose_labels
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.settings import LABELINGS, RefineSettings
+from burnish.samples import Samples
+
+__all__ = ["refine"]
+
+
+def refine(
+    images: Tensor,
+    *,
+    guide: str | Path | Guide,
+    labels: Tensor | Sequence[int] | str,
+    preset: str | None = None,
+    settings: RefineSettings | None = None,
+    ids: Tensor | None = None,
+    precision: str = "float32",
+    batch_size: int | None = None,
+    **overrides: Any,
+) -> Tensor:
+    """Move images a few careful steps up the gradient of a guide.
+
+    An image's result does not depend on the other images, their number or their order.
+
+    Args:
+        images: ``[B, C, H, W]`` in [0, 1].
+        guide: A guide, or its name, path or hub id, see :func:`burnish.load_guide`. The work is
+            done on its device.
+        labels: ``[B]``, the class to refine each image towards; or how to choose them by the
+            guide: ``"pseudo"``, ``"balanced"`` or ``"quotas"``.
+        preset: ``joint``, ``bigroc``, ``golan24-pgd`` or ``golan24-sgld``; None for ``joint`` with
+            a guide that knows how real images look, and ``bigroc`` with any other classifier.
+        settings: Resolved settings, in place of a preset and overrides.
+        ids: ``[B]``, what the noise of SGLD depends on; None for 0 .. B - 1.
+        precision: ``float32`` or ``bfloat16`` inside the guide.
+        batch_size: Images per call of the guide; None for 32 on a CPU and 512 on a GPU.
+        overrides: Fields of :class:`~burnish.refinement.settings.RefineSettings`, such as ``eps``,
+            ``num_steps`` and ``objective``: a name, or a function
+            ``(logits [B, K], labels [B]) -> values [B]``.
+
+    Returns:
+        ``[B, C, H, W]`` in [0, 1], on the device of ``images``.
+
+    Raises:
+        InputError: An input or a setting is missing, unknown or does not fit the guide.
+    """
+    guide = guide if isinstance(guide, Guide) else load_guide(guide)
+    if settings is None:
+        settings = settings_for(guide, preset, **overrides)
+    elif preset or overrides:
+        raise InputError("give settings, or a preset with overrides, but not both")
+    refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
+    ids = torch.arange(len(images)) if ids is None else ids
+    samples = Samples(images.detach().float(), None, ids)
+    if not len(images):
+        return images
+    check_fit(refiner.guide, samples, None)
+    if isinstance(labels, str):
+        if labels not in LABELINGS[1:]:
+            raise unknown("labeling", labels, LABELINGS[1:])
+        labels = choose_labels([samples.to(refiner.device)], refiner.logits, labels)
+    targets = torch.as_tensor(labels, dtype=torch.int64).cpu()
+    if targets.shape != (len(images),):
+        raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
+    (refined,) = refiner([samples], targets)
+    return refined.samples.images.to(images.device)

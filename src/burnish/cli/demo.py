@@ -1,0 +1,29 @@
+"""``burnish demo``."""
+
+from pathlib import Path
+
+import click
+
+from burnish.cli.options import DEVICE
+
+__all__ = ["demo"]
+
+
+@click.command(short_help="See all of it once, with models that ship. No network, no data.")
+@click.argument("data", default="fashion_mnist")
+@click.option("--out", type=Path, default=Path("demo"), metavar="FOLDER", show_default=True,
+              help="For the images, the ledger, result.json and report.html.")  # fmt: skip
+@click.option("--num-images", type=int, default=1000, metavar="INT", show_default=True,
+              help="How many, from seed 0 on; at least 10.")  # fmt: skip
+@DEVICE
+def demo(data: str, out: Path, num_images: int, device: str) -> None:
+    """Sample, refine, score and show, with models of DATA that ship: fashion_mnist or cifar10.
+
+    A one-step consistency model makes images, a joint classifier-discriminator refines them, and
+    two feature extractors that never saw the guide compare both with real test images.
+    """
+    from burnish.studies.demo import demo as run
+    from burnish.studies.demo import table
+
+    print(table(run(out, data, num_images, device=device)))
+    print(f"\nLook at {out / 'report.html'}")

@@ -1,0 +1,50 @@
+"""``burnish sample``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from burnish.cli.options import flags
+from burnish.jobs.options import SampleOptions
+
+__all__ = ["sample"]
+
+
+@click.command(short_help="Make images with a generator.")
+@click.argument("generator")
+@click.option(
+    "--seeds",
+    default="0-999",
+    metavar="LIST",
+    show_default=True,
+    help="One image per seed, e.g. 0-999 or 1,2,5-10.",
+)
+@click.option(
+    "--out",
+    type=Path,
+    default=Path("samples.npz"),
+    metavar="PATH",
+    show_default=True,
+    help="An .npz, a .parquet, or a name without suffix for a folder of PNG.",
+)
+@flags(SampleOptions)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any) -> None:
+    """Make images with GENERATOR. Image i depends on seed i alone, not on the batch.
+
+    GENERATOR is a shipped one (fashion_mnist, cifar10); what burnish train wrote: the folder
+    pipeline of a consistency model or its teacher, or the model.safetensors of a VAE, GAN or
+    Gaussian; or a ConsistencyModelPipeline of diffusers, as a folder or a hub id.
+
+    Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
+    """
+    from burnish.jobs.sample import plan_sample
+
+    chosen = {name: value for name, value in options.items() if value is not None}
+    plan = plan_sample(generator, seeds, out, **chosen)
+    if dry_run:
+        return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
+    plan.run()
+    print(out)

@@ -1,0 +1,61 @@
+"""``burnish train``."""
+
+from pathlib import Path
+
+import click
+import yaml
+
+from burnish.cli.options import DEVICE
+from burnish.schema import plain
+
+__all__ = ["train"]
+
+
+@click.command(short_help="Train feature extractors, generators and guides.")
+@click.argument("what", metavar="WHAT")
+@click.argument("experiment", type=Path)
+@click.option(
+    "--data",
+    default="",
+    metavar="PATH",
+    help="Where the real images are, if not where the experiment says.",
+)
+@click.option(
+    "--out",
+    type=Path,
+    default=Path("runs"),
+    metavar="FOLDER",
+    show_default=True,
+    help="Folder of runs; this one goes to OUT/NAME.",
+)
+@click.option(
+    "--only", default="", metavar="NAME", help="Train only the feature extractor of this name."
+)
+@DEVICE
+@click.option("--dry-run", is_flag=True, help="Print the resolved experiment and stop.")
+def train(
+    what: str, experiment: Path, data: str, out: Path, only: str, device: str, dry_run: bool
+) -> None:
+    r"""Train WHAT an EXPERIMENT in YAML describes. Give the same command again to resume.
+
+    \b
+    WHAT is one of
+      features           networks whose features measure distances
+      consistency        a consistency model, and its diffusion teacher
+      generator          the generator under generator:, a VAE, GAN or Gaussian
+      joint              the guide; it needs a generator or a file of generated images
+      self-distillation  the consistency model, fine-tuned on its refined images
+      all                the first four in turn, with the one generator that is described
+
+    Example: burnish train all experiments/digits.yaml
+    """
+    from burnish.jobs.plan import resolve_device
+    from burnish.training.experiment import load_experiment
+    from burnish.training.train import train as run
+
+    described = load_experiment(experiment)
+    if dry_run:
+        return print(yaml.safe_dump(plain(described), width=99, sort_keys=False), end="")
+    device = resolve_device(device)
+    for path in run(what, described, data=data, out=out, only=only, device=device):
+        print(path)
