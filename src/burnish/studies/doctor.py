@@ -99,9 +99,9 @@ def doctor(
     sets = load_dataset(real, split="test"), load_dataset(str(generated))
     bank = load_dataset(nearest_among) if nearest_among else sets[0]
     count = min(num_images, *map(len, sets))
-    sides = [_drawn(side, count, seed) for side in sets]
+    here, there = (_drawn(side, count, seed) for side in sets)
     for name, guide in loaded.items():
-        for side in (*sides, bank.samples(slice(0, 1))):
+        for side in (here, there, bank.samples(slice(0, 1))):
             try:
                 check_fit(guide, side, side.labels)
             except InputError as error:
@@ -109,7 +109,7 @@ def doctor(
     rows = []
     with tqdm(total=count * len(loaded), desc="doctor", unit="image") as bar:
         for name, guide in loaded.items():
-            numbers = examine(guide, *sides, bank, batch_size, bar.update)
+            numbers = examine(guide, here, there, bank, batch_size, bar.update)
             facts = {key: guide.card.get(key) for key in ("name", "kind", "sha256")}
             rows.append({"guide": name, **facts, **numbers})
     height, width = bank.images_uint8.shape[2:]

@@ -49,13 +49,12 @@ def agreement(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         for key in KEYS:
             rhos = []
             for seeds in ranges:
-                here = [result for result in results if result["seeds"] == seeds]
-                first, second = (
-                    [result.get(key) for result in here if result["features"] == features]
-                    for features in (one, two)
-                )
-                if None not in first + second:
-                    rhos.append(rank_correlation(first, second))
+                sides: list[list[Any]] = [
+                    [r.get(key) for r in results if (r["seeds"], r["features"]) == (seeds, name)]
+                    for name in (one, two)
+                ]
+                if None not in sides[0] + sides[1]:
+                    rhos.append(rank_correlation(*sides))
             if rhos and None not in rhos:
                 found.setdefault(f"{one}, {two}", {})[key] = _mean_and_std(rhos)
     return found
