@@ -1,4 +1,4 @@
-"""A model file is whole, needs nothing but its path, and runs nobody's code."""
+"""A model is rebuilt from its file alone; faulty files are named and no pickle is run."""
 
 import json
 import pickle
@@ -12,11 +12,10 @@ from torch import nn
 from burnish import checkpoint
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
-from burnish.files import path_sha256, write_aside
-from burnish.networks import build
+from burnish.networks.build import build
 
 NETWORK = {
-    "name": "judge",
+    "name": "convnet",
     "in_channels": 1,
     "num_classes": 3,
     "widths": [4, 6],
@@ -87,7 +86,7 @@ def card_of(**entries):
         ("card is no JSON", "no burnish card"),
         ("card is a list", "no burnish card"),
         ("no network", "no burnish card"),
-        ("unknown network", "did you mean 'judge'"),
+        ("unknown network", "did you mean 'convnet'"),
         ("arguments", "unknown argument"),
         ("activation", "did you mean 'gelu'"),
         ("other weights", "do not fit their card"),
@@ -119,7 +118,7 @@ def test_faults_are_named(tmp_path, model, case, reason):
         case "no network":
             save_file(state, path, metadata=card_of(name="x"))
         case "unknown network":
-            save_file(state, path, metadata=card_of(network={**NETWORK, "name": "juge"}))
+            save_file(state, path, metadata=card_of(network={**NETWORK, "name": "convet"}))
         case "arguments":
             save_file(state, path, metadata=card_of(network={**NETWORK, "depth": 3}))
         case "activation":
@@ -144,93 +143,13 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, save):
     assert trace.exists()  # so the file would have done harm
 
 
-def test_a_saved_library_model_fetches_nothing(tmp_path, monkeypatch):
+def test_a_saved_pretrained_model_fetches_nothing(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
         checkpoint, "build", lambda network: asked.append(network) or nn.Linear(2, 1)
     )
-    network = {"name": "library", "source": "timm/resnet18", "pretrained": True}
+    network = {"name": "pretrained", "source": "timm/resnet18", "pretrained": True}
     save_model(tmp_path / "m.safetensors", nn.Linear(2, 1), {"network": network})
     _, card = load_model(tmp_path / "m.safetensors")
     assert asked == [network | {"pretrained": False}]
     assert card["network"] == network  # the card still tells where the weights came from
-
-
-def listing(folder):
-    return {
-        str(path.relative_to(folder)): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def fill(aside, kind, text):
-    if kind == "folder":
-        aside.mkdir()
-        (aside / text).write_text(text)
-    else:
-        aside.write_text(text)
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_write_aside_replaces_whole(tmp_path, kind):
-    for text in ("old", "new"):
-        with write_aside(tmp_path / "it") as aside:
-            fill(aside, kind, text)
-    assert listing(tmp_path) == {"it/new" if kind == "folder" else "it": "new"}
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_write_aside_keeps_the_old_when_the_block_fails(tmp_path, kind, error):
-    path = tmp_path / "it"
-    fill(path, kind, "old")
-    before = listing(tmp_path)
-    with pytest.raises(error), write_aside(path) as aside:
-        fill(aside, kind, "half")
-        raise error
-    assert listing(tmp_path) == before and len(list(tmp_path.iterdir())) == 1
-
-
-def test_write_aside_keeps_the_old_folder_when_the_last_rename_fails(tmp_path, monkeypatch):
-    path = tmp_path / "it"
-    fill(path, "folder", "old")
-    rename, calls = checkpoint.os.replace, []
-
-    def fails_once(source, target):
-        calls.append(source)
-        if len(calls) == 2:
-            raise OSError("disk")
-        rename(source, target)
-
-    monkeypatch.setattr(checkpoint.os, "replace", fails_once)
-    with pytest.raises(OSError, match="disk"), write_aside(path) as aside:
-        fill(aside, "folder", "new")
-    assert listing(tmp_path) == {"it/old": "old"} and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize(("old", "new"), [("file", "folder"), ("folder", "file")])
-def test_write_aside_does_not_put_one_kind_for_another(tmp_path, old, new):
-    path = tmp_path / "it"
-    fill(path, old, "old")
-    before = listing(tmp_path)
-    with pytest.raises(InputError, match=f"is a {old} already"), write_aside(path) as aside:
-        fill(aside, new, "new")
-    assert listing(tmp_path) == before and len(list(tmp_path.iterdir())) == 1
-
-
-def test_write_aside_starts_afresh(tmp_path):
-    # A killed process may leave its temporary, and another may get its number.
-    with write_aside(tmp_path / "it") as aside:
-        name = aside.name
-        aside.touch()
-    fill(tmp_path / name, "folder", "stale")
-    with write_aside(tmp_path / "it") as aside:
-        aside.write_text("new")
-    assert listing(tmp_path) == {"it": "new"}
-
-
-def test_file_sha256(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert path_sha256(tmp_path / "abc") == expected

@@ -1,4 +1,4 @@
-"""Samples hold what they promise, and uint8 costs at most half a level."""
+"""Samples check what they hold; rounding to uint8 errs by half a level at most."""
 
 import pytest
 import torch

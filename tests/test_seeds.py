@@ -1,4 +1,4 @@
-"""Random numbers belong to an image and a purpose, not to a batch, a process or a machine."""
+"""Random numbers depend on an image and a purpose, not on the batch, the process or the device."""
 
 import itertools
 
@@ -10,8 +10,7 @@ from burnish.seeds import Streams, parse_seeds, stream
 
 
 def test_golden_values_pin_the_hash():
-    # Python's own hash of text changes from process to process; these numbers never may, or every
-    # published seed would mean another image.
+    # If these numbers change, every published seed gives another image.
     assert stream(7, "noise").initial_seed() == 3800222491387817958
     drawn = torch.randint(2**31, (2,), generator=stream(7, "noise"))
     assert drawn.tolist() == [2060603500, 1427300918]
@@ -44,7 +43,7 @@ def test_an_image_draws_the_same_in_every_batch():
     assert torch.equal(reversed_images.flip(0), images)
 
 
-def test_what_is_drawn():
+def test_distributions():
     streams = Streams(range(2000), "noise")
     normal, integers = streams.normal((3,)), streams.integers(4)
     assert normal.shape == (2000, 3) and normal.dtype == torch.float32

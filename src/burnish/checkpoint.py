@@ -1,6 +1,6 @@
 """Models on disk: one safetensors file whose header holds the card that rebuilds the network.
 
-Nothing is ever unpickled.
+Nothing is unpickled, so loading a file runs no code of its author.
 """
 
 import json
@@ -23,9 +23,10 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool
     """Write a model and its card as one ``.safetensors`` file.
 
     Args:
-        path: Where; replaced if it exists.
-        model: What ``networks.build(card["network"])`` built.
-        card: Facts that rebuild and identify the model; ``network`` holds the name and arguments.
+        path: The file; replaced if it exists.
+        model: The network that ``build(card["network"])`` built.
+        card: JSON values that rebuild and identify the model; ``network`` holds the name and the
+            arguments of the network.
         half: Store floating-point weights as float16; loading makes them float32 again.
     """
     state: dict[str, Tensor] = {}
@@ -34,15 +35,21 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool
         state[name] = tensor.half() if half and tensor.is_floating_point() else tensor
     with write_aside(path) as aside:
         save_file(state, aside, metadata={"card": json.dumps(dict(card))})
-        aside.chmod(0o644)  # safetensors writes files that others may not read
+        aside.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a model from its file alone; returns it in eval mode with float32 weights.
+    """Rebuild a model from its file alone.
+
+    Args:
+        path: What :func:`save_model` wrote.
+
+    Returns:
+        The model, in eval mode with float32 weights, and its card.
 
     Raises:
-        InputError: The file is missing, is not a safetensors file of ours, or its weights do not
-            fit the network that its card names.
+        InputError: There is no file, it holds no model of burnish, or its weights do not fit the
+            network that its card names.
     """
     if not path.is_file():
         raise InputError(f"no model at {path}")
@@ -56,7 +63,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds no burnish card: no network in it") from error
     if "pretrained" in network:
-        network["pretrained"] = False  # the weights are here; nothing is to be fetched
+        network["pretrained"] = False  # the file holds the weights; fetch none
     try:
         model = build(network)
         model.load_state_dict(state)  # which copies float16 into float32 weights

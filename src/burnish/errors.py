@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and the suggestion that goes with it."""
+"""The error for wrong input, and the message for a misspelled name."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,22 +7,28 @@ __all__ = ["InputError", "unknown"]
 
 
 class InputError(ValueError):
-    """Something given to burnish is not usable; the message says what, where and what to do.
+    """The user's input cannot be used; the message says what, where and what to do.
 
     The command line prints the message on one line and exits with code 2.
     """
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
-    """Return the error for a misspelt name, with the nearest known one.
+    """Return the error for an unknown name, with the nearest known one or a list of all.
 
     Args:
         kind: What the name stands for, e.g. ``"preset"``.
-        name: What was given.
-        choices: The names that exist.
+        name: The name given.
+        choices: The known names, in the order to list them; names in capitals stand for others
+            (``"PATH"``) and are never suggested.
     """
-    choices = sorted(choices)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    choices = list(choices)
+    by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from: {some}"
+    hint = f"choose from: {some}" if choices else "there is none to choose from"
+    if near:
+        hint = f"did you mean {by_lower[near[0]]!r}?"
+        if len(choices) <= 10:
+            hint += f" Known: {some}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

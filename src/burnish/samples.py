@@ -1,7 +1,7 @@
-"""Samples: a batch of images with their labels and ids, and the one border to uint8.
+"""Samples: a batch of images with labels and ids, and the conversion to and from uint8.
 
-Images are float32 in [0, 1] everywhere inside burnish. They become uint8 in files and feature
-extractors only, by rounding to the nearest level, so that all 256 levels survive a round trip.
+Images are float32 in [0, 1] everywhere in burnish. They become uint8 only in files and for feature
+extractors, by rounding to the nearest of 256 levels; all levels survive a round trip.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Samples:
     """A batch of images.
 
     Args:
-        images: ``[B, C, H, W]`` float32 in [0, 1]; C is 1 (grey) or 3 (RGB).
-        labels: ``[B]`` int64, the class each image shows or is meant to show; None if unknown.
-        ids: ``[B]`` int64, what tells the images of one job apart: a seed, or a place in a file.
+        images: ``[B, C, H, W]`` float32 in [0, 1]; C is 1 (gray) or 3 (RGB).
+        labels: ``[B]`` int64, the class of each image; None if unknown.
+        ids: ``[B]`` int64, which identify the images of a job: seeds, or places in a file.
 
     Raises:
-        InputError: Shapes do not agree, or the images are not finite numbers in [0, 1].
+        InputError: The shapes disagree, or the images are not finite numbers in [0, 1].
     """
 
     images: Tensor
@@ -41,7 +41,7 @@ class Samples:
             if values is not None and tuple(values.shape) != shape[:1]:
                 raise InputError(f"{shape[0]} images but {name} of shape {list(values.shape)}")
         if shape[0] and not bool(torch.isfinite(self.images).all()):
-            raise InputError("the images hold NaN or infinite values")
+            raise InputError("the images contain NaN or infinite values")
         if shape[0] and (self.images.min() < 0 or self.images.max() > 1):
             low, high = self.images.min().item(), self.images.max().item()
             raise InputError(f"images must lie in [0, 1]; these span [{low:.3g}, {high:.3g}]")
@@ -54,20 +54,20 @@ class Samples:
         return Samples(self.images[index], labels, self.ids[index])
 
     def with_images(self, images: Tensor) -> Samples:
-        """Return these samples with other images, labels and ids unchanged."""
+        """Return samples with other images and the same labels and ids."""
         return replace(self, images=images)
 
     def to(self, device: torch.device | str) -> Samples:
-        """Return these samples on a device."""
+        """Return the samples on a device."""
         labels = None if self.labels is None else self.labels.to(device)
         return Samples(self.images.to(device), labels, self.ids.to(device))
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Round images of [0, 1] to the nearest of 256 levels, uint8 of the same shape."""
+    """Round images in [0, 1] to the nearest of 256 levels; uint8 of the same shape."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(images_uint8: Tensor) -> Tensor:
-    """Return level / 255 as float32; :func:`to_uint8` gives back the very levels."""
+    """Return level / 255 as float32; :func:`to_uint8` restores the levels exactly."""
     return images_uint8.to(torch.float32) / 255

@@ -1,9 +1,9 @@
 """One stream of random numbers per (seed, purpose), the same on every device.
 
-Image *i* is a function of its id and of the settings alone. So each image draws from a generator
-of its own, and each purpose (``"noise"``, ``"label"``, ``"sgld"``, ...) from another one: the
-refiner's noise never repeats the noise that the generator began with. Numbers are drawn on the CPU
-and then moved, so that a seed means the same image on every machine.
+An image depends on its own id and the settings only. Therefore each image draws from a stream of
+its own, and from another one for each purpose (``"noise"``, ``"label"``, ``"sgld"``, ...), so that
+the noise of the refiner never repeats the noise of the generator. Numbers are drawn on the CPU and
+then moved: a seed gives the same image on every device.
 """
 
 import hashlib
@@ -17,24 +17,23 @@ from burnish.errors import InputError
 
 __all__ = ["Streams", "parse_seeds", "stream"]
 
-
 MAX_SEED = 2**63
 MAX_IMAGES = 10**8
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
-    """Return the CPU generator of one (seed, purpose); equal arguments give equal streams."""
+    """Return the random generator of a (seed, purpose), on the CPU; the same for the same pair."""
     digest = hashlib.sha256(f"{purpose}:{int(seed)}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 class Streams:
-    """The streams of a batch of images, drawn from side by side.
+    """The streams of a batch of images.
 
     Args:
         ids: One integer per image, ``[B]``.
         purpose: What the numbers are for.
-        seed: A seed of the whole job; another one gives every image another stream.
+        seed: Seed of the whole job; it changes the stream of every image.
     """
 
     def __init__(self, ids: Iterable[int], purpose: str, seed: int = 0) -> None:
@@ -46,15 +45,18 @@ class Streams:
         return torch.stack([torch.randn(*shape, generator=g) for g in self._generators])
 
     def integers(self, high: int) -> Tensor:
-        """Draw one integer of ``0 .. high - 1`` per image, int64 ``[B]`` on the CPU."""
+        """Draw one integer in ``0 .. high - 1`` per image, int64 ``[B]`` on the CPU."""
         return torch.cat([torch.randint(high, (1,), generator=g) for g in self._generators])
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read a seed list such as ``"0-999"`` or ``"1,2,5-10"``, in the order given.
+    """Read a list of seeds such as ``"0-999"`` or ``"1,2,5-10"``, in the order given.
+
+    Args:
+        text: Numbers and ranges, both ends included, separated by commas.
 
     Raises:
-        InputError: The text is not such a list, a range runs backwards, or a seed occurs twice.
+        InputError: The text is no such list, a range runs backwards, or a seed occurs twice.
     """
     seeds: list[int] = []
     for part in text.split(","):
