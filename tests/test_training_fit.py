@@ -1,4 +1,4 @@
-"""A training that was killed ends as one that was not, and what it returns is what it says."""
+"""A killed training ends as one that was not; what it returns is what its documentation says."""
 
 import json
 import math
@@ -11,8 +11,10 @@ from torch import nn
 
 from burnish.errors import InputError
 from burnish.samples import from_uint8
+from burnish.training.batches import Batches
 from burnish.training.config import TrainingConfig
-from burnish.training.loop import Batches, train
+from burnish.training.fit import fit
+from burnish.training.run import Stage
 
 CONFIG = TrainingConfig(
     num_steps=12,
@@ -20,7 +22,7 @@ CONFIG = TrainingConfig(
     learning_rate=0.05,
     warmup_steps=3,
     ema_decay=0.8,
-    mixed_precision="no",
+    precision="float32",
     flip=True,
     log_every=2,
     validate_every=3,
@@ -79,9 +81,10 @@ def validate(model):
     return {"score": -model(from_uint8(images_uint8())).square().mean().item()}
 
 
-def go(run, loss=None, config=CONFIG, **more):
+def go(folder, loss=None, config=CONFIG, **more):
     more = {"validate": validate, "settings": {"seed": config.seed}} | more
-    return train(network(), loss or NoisyLoss(), batches_of(config), config, run, **more)
+    loss = loss or NoisyLoss()
+    return fit(network(), loss, batches_of(config), config, Stage(folder), **more)
 
 
 def log_of(run):
@@ -95,29 +98,41 @@ def assert_same_state(found, expected):
         assert torch.equal(found[name], tensor), name
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    run = tmp_path_factory.mktemp("uninterrupted")
-    return go(run).state_dict(), torch.load(run / "state.pt"), log_of(run)
+@pytest.fixture
+def uninterrupted(tmp_path):
+    folder = tmp_path / "uninterrupted"
+    return go(folder).state_dict(), torch.load(folder / "state.pt"), log_of(folder)
 
 
 # Before the first save, right after one, between two (so that lines of the log are taken back),
 # and twice in a row.
 @pytest.mark.parametrize("kills", [[2], [5], [9], [7, 11]])
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, kills):
+def test_killed_and_resumed_ends_with_the_same_state_and_log(tmp_path, uninterrupted, kills):
+    folder = tmp_path / "killed"
     for step in kills:
         with pytest.raises(Killed):
-            go(tmp_path, NoisyLoss(killed_at=step))
-    final, state, log = uninterrupted
-    assert_same_state(go(tmp_path).state_dict(), final)
-    found = torch.load(tmp_path / "state.pt")
-    assert found["step"] == CONFIG.num_steps and found["loss"] == {"calls": CONFIG.num_steps}
-    assert found["best"] == state["best"]
+            go(folder, NoisyLoss(killed_at=step))
+    weights, state, log = uninterrupted
+    assert_same_state(go(folder).state_dict(), weights)
+    found = torch.load(folder / "state.pt")
+    assert found["step"] == CONFIG.num_steps
+    assert found["loss"] == state["loss"] and found["best"] == state["best"]
     for part in ("model", "ema", "best_state"):
         assert_same_state(found[part], state[part])
-    assert log_of(tmp_path) == log
-    # A finished run gives its model back at once.
-    assert_same_state(go(tmp_path, NoisyLoss(killed_at=0)).state_dict(), final)
+    assert log_of(folder) == log
+
+
+def test_a_finished_training_gives_its_model_back_without_a_step(tmp_path, uninterrupted):
+    again = go(tmp_path / "uninterrupted", NoisyLoss(killed_at=0))
+    assert_same_state(again.state_dict(), uninterrupted[0])
+
+
+def test_the_state_of_the_loss_is_saved_and_resumed(tmp_path):
+    with pytest.raises(Killed):
+        go(tmp_path, NoisyLoss(killed_at=7))
+    loss = NoisyLoss()
+    go(tmp_path, loss)
+    assert loss.calls == CONFIG.num_steps
 
 
 def test_the_log_has_what_it_should(uninterrupted):
@@ -128,56 +143,21 @@ def test_the_log_has_what_it_should(uninterrupted):
 
 
 def test_a_half_written_line_is_tolerated(tmp_path, uninterrupted):
+    folder = tmp_path / "killed"
     with pytest.raises(Killed):
-        go(tmp_path, NoisyLoss(killed_at=8))
-    with (tmp_path / "log.jsonl").open("a") as file:
+        go(folder, NoisyLoss(killed_at=8))
+    with (folder / "log.jsonl").open("a") as file:
         file.write('{"step": 9, "lo')
+    go(folder)
+    assert log_of(folder) == uninterrupted[2]
+
+
+def test_other_settings_are_refused_and_leave_the_folder_as_it_is(tmp_path):
     go(tmp_path)
-    assert log_of(tmp_path) == uninterrupted[2]
-
-
-def test_another_configuration_is_refused(tmp_path):
-    other = TrainingConfig(**{**vars(CONFIG), "seed": 1})
-    (tmp_path / "named").mkdir()
-    go(tmp_path / "named")
-    go(tmp_path / "bare", settings=None)
-    for folder, more in (("named", {}), ("bare", {"settings": None})):
-        log = log_of(tmp_path / folder)
-        with pytest.raises(InputError, match="other settings"):
-            go(tmp_path / folder, config=other, **more)
-        assert log_of(tmp_path / folder) == log
-
-
-def test_every_image_once_per_epoch_in_an_order_of_seed_and_epoch():
-    images, labels = images_uint8(18), torch.arange(18)
-    batches = Batches(images, labels, 4, seed=3)
-    epochs = [[batches(4 * epoch + i) for i in range(4)] for epoch in range(2)]
-    orders = [torch.cat([b.ids for b in epoch]).tolist() for epoch in epochs]
-    for order in orders:
-        assert len(set(order)) == 16  # 18 images, two of them left out
-    other = [torch.cat([Batches(images, labels, 4, seed=4)(i).ids for i in range(4)]).tolist()]
-    assert orders[0] != orders[1] and orders[0] != other[0]
-    for batch in (b for epoch in epochs for b in epoch):
-        assert torch.equal(batch.images, from_uint8(images[batch.ids]))
-        assert batch.labels is not None and torch.equal(batch.labels, batch.ids)
-    # Asked for out of turn, as a resumed run does.
-    assert torch.equal(Batches(images, labels, 4, seed=3)(6).ids, epochs[1][2].ids)
-    with pytest.raises(InputError, match="do not fill one batch"):
-        Batches(images, labels, 19, seed=3)
-
-
-def test_flips_mirror_left_to_right():
-    images = images_uint8(64)
-    batches, plain = Batches(images, None, 64, 3, flip=True), Batches(images, None, 64, 3)
-    seen = []
-    for step in (0, 1):
-        mirrored, upright = batches(step).images, plain(step).images
-        same = (mirrored == upright).flatten(1).all(1)
-        flipped = (mirrored == upright.flip(3)).flatten(1).all(1)
-        assert bool((same | flipped).all()) and 10 < int(flipped.sum()) < 54
-        seen.append(flipped)
-    assert not torch.equal(*seen)
-    assert torch.equal(Batches(images, None, 64, 3, flip=True)(1).images, batches(1).images)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="other settings or data"):
+        go(tmp_path, settings={"seed": 1})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 class Recorder:
@@ -201,8 +181,8 @@ def line(width=16) -> Any:
 def record(run, not_finite=(), **changes) -> Any:
     config = TrainingConfig(**{**vars(CONFIG), "flip": False, **changes})
     loss, model = Recorder(not_finite), line()
-    ema = train(model, loss, batches_of(config), config, run)
-    return [*loss.weights, model[-1].weight.detach().clone()], model, ema
+    average = fit(model, loss, batches_of(config), config, Stage(run), settings={})
+    return [*loss.weights, model[-1].weight.detach().clone()], model, average
 
 
 def test_learning_rate_of_each_step(tmp_path):
@@ -220,24 +200,24 @@ def test_learning_rate_of_each_step(tmp_path):
     torch.testing.assert_close(found, torch.tensor(steps), rtol=1e-3, atol=1e-5)
 
 
-def test_ema_is_the_one_that_is_documented(tmp_path):
+def test_the_average_is_the_one_that_is_documented(tmp_path):
     # The ramp is below 0.3 in two updates and above it in the next; later ones would blur that.
-    weights, _, ema = record(tmp_path, ema_decay=0.3, num_steps=4)
+    weights, _, average = record(tmp_path, ema_decay=0.3, num_steps=4)
     expected = weights[1]
     for n, weight in enumerate(weights[2:], start=1):
         decay = min(0.3, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(ema[-1].weight.detach(), expected, rtol=1e-5, atol=1e-6)
-    assert not ema.training
-    assert int(ema[0].num_batches_tracked) == 4
+    torch.testing.assert_close(average[-1].weight.detach(), expected, rtol=1e-5, atol=1e-6)
+    assert not average.training
+    assert int(average[0].num_batches_tracked) == 4
 
 
 def test_steps_that_are_not_finite_leave_no_trace(tmp_path):
     # The first step is among them, which also must not upset the learning-rate schedule.
-    weights, model, ema = record(tmp_path, not_finite=(0, 5, 6))
+    weights, model, average = record(tmp_path, not_finite=(0, 5, 6))
     for step in range(12):
         assert torch.equal(weights[step], weights[step + 1]) == (step in (0, 5, 6))
-    for tensor in (*model.state_dict().values(), *ema.state_dict().values()):
+    for tensor in (*model.state_dict().values(), *average.state_dict().values()):
         assert bool(torch.isfinite(tensor).all())
     assert int(model[0].num_batches_tracked) == 9
 
@@ -252,30 +232,6 @@ def test_twenty_in_a_row_are_too_many(tmp_path):
 def test_a_training_without_one_finite_step_is_none(tmp_path):
     with pytest.raises(InputError, match="not finite for 4 steps"):
         record(tmp_path, not_finite=range(4), num_steps=4)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "reason"),
-    [
-        ("state.pt", b"", "state.pt is damaged"),
-        ("state.pt", b"junk", "state.pt is damaged"),
-        ("config.json", b"{", "config.json is damaged"),
-    ],
-)
-def test_damaged_runs_say_so(tmp_path, name, text, reason):
-    go(tmp_path)
-    (tmp_path / name).write_bytes(text)
-    with pytest.raises(InputError, match=reason):
-        go(tmp_path)
-
-
-def test_damaged_lines_of_the_log_are_dropped(tmp_path):
-    go(tmp_path)
-    log = tmp_path / "log.jsonl"
-    whole = log.read_text()
-    log.write_bytes(b'{}\n{"step": }\n\xff\n' + whole.encode() + b'{"step": 1')
-    go(tmp_path)
-    assert log.read_text() == whole
 
 
 @pytest.mark.parametrize("best", [0, 2, 3])
@@ -294,14 +250,15 @@ def test_the_best_validation_is_returned(tmp_path, best):
 def test_precision_changes_the_inside_only(tmp_path):
     # Both in one process: one training must not decide for the next.
     inside, outcomes = {}, {}
-    for precision in ("bf16", "no"):
-        config = TrainingConfig(**{**vars(CONFIG), "mixed_precision": precision})
+    for precision in ("bfloat16", "float32"):
+        config = TrainingConfig(**{**vars(CONFIG), "precision": precision})
         model, before = network(), network().state_dict()
         model[-1].register_forward_hook(
             # The average is a copy, hook included, and not what is asked about.
             lambda _, __, out, p=precision: inside.setdefault(p, out.dtype) and None
         )
-        averaged = train(model, NoisyLoss(), batches_of(), config, tmp_path / precision)
+        stage = Stage(tmp_path / precision)
+        averaged = fit(model, NoisyLoss(), batches_of(), config, stage, settings={})
         for tensor in (*model.parameters(), *averaged.parameters()):
             assert tensor.dtype == torch.float32
         for name, tensor in model.named_parameters():
@@ -309,5 +266,5 @@ def test_precision_changes_the_inside_only(tmp_path):
                 assert not torch.equal(tensor, before[name]), name
         outcomes[precision] = averaged(from_uint8(images_uint8()))
         assert outcomes[precision].dtype == torch.float32
-    assert inside == {"bf16": torch.bfloat16, "no": torch.float32}
-    torch.testing.assert_close(outcomes["bf16"], outcomes["no"], rtol=0, atol=0.3)
+    assert inside == {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    torch.testing.assert_close(outcomes["bfloat16"], outcomes["float32"], rtol=0, atol=0.3)
