@@ -13,28 +13,29 @@ import torch
 from PIL import Image
 
 from burnish.errors import InputError
-from burnish.report import pairs_grid, results_table, write_report
 from burnish.report.charts import run_charts
-from burnish.report.figures import amplification, difference
+from burnish.report.figures import amplification, difference, pairs_grid, write_pairs
+from burnish.report.page import write_report
+from burnish.report.results_page import write_results_page
 from burnish.samples import Samples, to_uint8
-from burnish.storage import write_samples
+from burnish.storage.formats import write_samples
 
 HOSTILE = "<script>alert(1)</script>|x"
 NUM = 30
 
 
-def evaluation(fid, judge="judge-plain", **more):
+def evaluation(fid, features="some/plain", **more):
     return {
-        "feature_extractor": judge, "feature_extractor_sha256": "3f" * 32, "num_images": 1000,
+        "feature_extractor": features, "feature_extractor_sha256": "3f" * 32, "num_images": 1000,
         "reference": "test set", "num_reference_images": 10000, "num_neighbors": 5, "fid": fid,
         "kid": 0.01234567, "inception_score": None, "inception_score_std": None,
         "precision": 0.71251, "recall": None, "warnings": ["only a thousand images"], **more,
     }  # fmt: skip
 
 
-def comparison(base=8.004, refined=6.7231, guide="some-guide", **more):
+def comparison(baseline=8.004, refined=6.7231, guide="some-guide", **more):
     return {
-        "guide": guide, "generator": "some-generator", "base": evaluation(base),
+        "guide": guide, "generator": "some-generator", "baseline": evaluation(baseline),
         "refined": evaluation(refined), "refine": {"eps": 1.25, "num_steps": 7}, "seeds": "0-999",
         "burnish": "0.1.0", "commit": "abc", **more,
     }  # fmt: skip
@@ -49,11 +50,11 @@ def write_json(path, content):
 def demo(folder, result=None, sure_gain=False):
     """Write a demo folder: ids from 100 on, and a ledger whose rows are in another order."""
     write_json(folder / "result.json", result or comparison())
-    base = torch.rand(NUM, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    images = torch.rand(NUM, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     ids, labels = torch.arange(100, 100 + NUM), torch.arange(NUM) % 10
     moved = torch.full((NUM, 1, 8, 8), 0.01)
-    write_samples(folder / "base.npz", [Samples(base, labels, ids)], NUM)
-    write_samples(folder / "refined.npz", [Samples(base + moved, labels, ids)], NUM)
+    write_samples(folder / "generated.npz", [Samples(images, labels, ids)], NUM)
+    write_samples(folder / "refined.npz", [Samples(images + moved, labels, ids)], NUM)
     gain = torch.linspace(0.5, 3, NUM).double()
     gain[17], gain[23] = 9.0, 0.125 if sure_gain else -2.5
     rows = torch.arange(NUM).flip(0)
@@ -67,8 +68,8 @@ def demo(folder, result=None, sure_gain=False):
     columns = {k: v if isinstance(v, list) else v.numpy() for k, v in ledger.items()}
     pq.write_table(pa.table(columns), folder / "refined.npz.ledger.parquet")
     guide = {"name": "g", "realness": {"quantiles": np.linspace(-3, 4, 101).tolist()}}
-    settings = {"eps": 1.25, "stop_quantile": 0.5}
-    write_json(folder / "refined.npz.card.json", {"guide": guide, "settings": settings})
+    card = {"guide": guide, "settings": {"eps": 1.25, "stop_quantile": 0.5}}
+    write_json(folder / "refined.npz.card.json", {"input": "elsewhere/generated.npz", **card})
     return folder
 
 
@@ -83,13 +84,13 @@ def ids_under(html, title):
 
 def test_page_of_a_demo(tmp_path):
     html = page(tmp_path, demo(tmp_path / "demo", comparison(guide=HOSTILE)))
-    assert "Refining lowers the FID from 8.00 to 6.72, by 16.0%, as seen by judge-plain." in html
+    assert "lowers the FID from 8.00 to 6.72, by 16.0%, with features of some/plain." in html
     assert "<td>0.713</td>" in html and "0.0123" in html and "0.01234567" not in html
     assert "1,000 images against 10,000 reference images; num_neighbors 5" in html
     assert html.count("only a thousand images") == 1
     order = [
-        "Refining lowers", "<table", "Unpicked", "Largest gains", "Made worse",
-        "Realness before and after", "Steps, and why", ">Settings<", ">Provenance<",
+        "Refinement lowers", "<table", "Unpicked", "Largest gains", "Made worse",
+        "Realness before and after", "Steps taken, and", ">Settings<", ">Provenance<",
     ]  # fmt: skip
     places = [html.index(text) for text in order]
     assert places == sorted(places)
@@ -103,28 +104,30 @@ def test_page_of_a_demo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base", "refined", "said"),
+    ("baseline", "refined", "said"),
     [
         # Of the rounded numbers the change would be 10.0%.
-        (1.0049, 1.0951, "makes the FID worse: it rises from 1.00 to 1.10, by 9.0%"),
-        (5.001, 5.004, "Refining leaves the FID at 5.00, as"),
+        (1.0049, 1.0951, "raises the FID, which is worse, from 1.00 to 1.10, by 9.0%"),
+        (5.001, 5.004, "leaves the FID at 5.00, with"),
         (5.0, None, "not both known"),
     ],
 )
-def test_honest_headline(tmp_path, base, refined, said):
-    second = {"base": evaluation(4.0, "judge-wide"), "refined": evaluation(3.0, "judge-wide")}
-    result = comparison(base, refined, second_judge=second)
+def test_headline_says_when_the_fid_is_worse_the_same_or_unknown(
+    tmp_path, baseline, refined, said
+):
+    second = {"baseline": evaluation(4.0, "some/wide"), "refined": evaluation(3.0, "some/wide")}
+    result = comparison(baseline, refined, second_features=second)
     html = page(tmp_path, write_json(tmp_path / "r.json", result))
     assert said in html
     assert "lowers" not in html
     if refined is not None:
         assert (
-            "The second judge, judge-wide, does not agree: from 4.00 to 3.00 (\N{MINUS SIGN}25.0%)"
+            "some/wide, does not agree: the FID goes from 4.00 to 3.00 (\N{MINUS SIGN}25.0%)"
             in html
         )
-        assert (">worse<" in html) == (base < 5)
-    agreeing = comparison(9.0, 8.0, second_judge=second)
-    assert "judge-wide, agrees" in page(tmp_path, write_json(tmp_path / "r.json", agreeing))
+        assert (">worse<" in html) == (baseline < 5)
+    agreeing = comparison(9.0, 8.0, second_features=second)
+    assert "some/wide, agrees" in page(tmp_path, write_json(tmp_path / "r.json", agreeing))
 
 
 def test_picked_images(tmp_path):
@@ -151,18 +154,43 @@ def test_parts_may_be_missing(tmp_path):
     assert "Unpicked" not in html and "lowers the FID" in html
 
 
-def test_table_of_several_results(tmp_path):
+def test_overview_of_several_results(tmp_path):
     one = write_json(tmp_path / "one.json", evaluation(12.3456, "inception"))
     two = write_json(tmp_path / "two.json", comparison(guide=HOSTILE))
-    assert results_table([one, two]).splitlines() == [
-        "| Images | Judge | Scored | Neighbours | FID ↓ | KID ↓ | Precision ↑ |",
-        "| :-- | :-- | --: | --: | --: | --: | --: |",
-        "| one | inception | 1,000 | 5 | 12.35 | 0.0123 | 0.713 |",
-        "| some-generator | judge-plain | 1,000 | 5 | 8.00 | 0.0123 | 0.713 |",
-        "| some-generator, refined by &lt;script>alert(1)&lt;/script>\\|x | judge-plain | 1,000 "
-        "| 5 | 6.72 (\N{MINUS SIGN}16.0%) | 0.0123 | 0.713 |",
+    html = page(tmp_path, one, two).split("Results side by side")[1].split("</table>")[0]
+    rows = [
+        re.findall(r"<t[dh] [^>]*>(.*?)</t[dh]>|<td>(.*?)</td>", row) for row in html.split("<tr>")
     ]
-    assert "Results side by side" in page(tmp_path, one, two)
+    assert [["".join(cell) for cell in row] for row in rows[1:]] == [
+        ["Images", "Features", "Number", "Neighbors", "FID ↓", "KID ↓", "Precision ↑"],
+        ["one", "inception", "1,000", "5", "12.35", "0.0123", "0.713"],
+        ["some-generator", "some/plain", "1,000", "5", "8.00", "0.0123", "0.713"],
+        [
+            "some-generator, refined by &lt;script&gt;alert(1)&lt;/script&gt;|x", "some/plain",
+            "1,000", "5", "6.72 (\N{MINUS SIGN}16.0%)", "0.0123", "0.713",
+        ],
+    ]  # fmt: skip
+
+
+def test_page_of_refined_samples_and_their_card(tmp_path):
+    folder = demo(tmp_path / "demo")
+    (folder / "result.json").unlink()
+    for end in ("", ".card.json", ".ledger.parquet"):
+        (folder / f"refined.npz{end}").rename(folder / f"better.npz{end}")
+    html = page(tmp_path, folder / "better.npz")
+    assert "30 images refined by g." in html
+    assert "Median realness goes from \N{MINUS SIGN}1.00 to " in html
+    assert ids_under(html, "Largest gains")[:3] == [117, 129, 128]
+    assert html.count("<picture>") == 2 and "stop_quantile" in html
+    # The images before are where the card says, or else beside the refined ones.
+    (folder / "generated.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(InputError, match=r"put it beside better\.npz"):
+        page(tmp_path, folder / "better.npz")
+    write_json(folder / "better.npz.card.json", {"input": str(tmp_path / "moved.npz")})
+    assert "Largest gains" in page(tmp_path, folder / "better.npz")
+    write_json(folder / "better.npz.card.json", {"seeds": "0-29"})
+    with pytest.raises(InputError, match="names no input"):
+        page(tmp_path, folder / "better.npz")
 
 
 def log_lines(joint):
@@ -177,7 +205,7 @@ def log_lines(joint):
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_curves_of_a_run(tmp_path, joint):
+def test_page_of_a_run_draws_what_was_logged(tmp_path, joint):
     rows = log_lines(joint)
     titles = [chart.title.split()[0] for chart in run_charts(rows)]
     assert titles == (["Realness", "Held", "Growth"] if joint else ["Loss", "Validation"])
@@ -188,28 +216,84 @@ def test_curves_of_a_run(tmp_path, joint):
     assert "logged up to step 5,000." in html
     assert "Best validation score: 1.0000 at step 3,000." in html
     assert html.count("<picture>") == len(titles) and "training.num_steps" in html
-    with pytest.raises(InputError, match="no result in what was given"):
-        results_table([run])
     (run / "log.jsonl").write_text("{oops\n" + text)
     with pytest.raises(InputError, match="line 1: not JSON"):
         page(tmp_path, run)
 
 
 def test_grid_and_difference():
-    base = torch.rand(7, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 0.5
-    refined = base + torch.linspace(0, 0.04, 7).view(-1, 1, 1, 1)
-    picture = Image.open(io.BytesIO(pairs_grid(base, refined, num_columns=4, scale=2)))
+    before = torch.rand(7, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 0.5
+    after = before + torch.linspace(0, 0.04, 7).view(-1, 1, 1, 1)
+    picture = Image.open(io.BytesIO(pairs_grid(before, after, num_columns=4, scale=2)))
     assert picture.mode == "RGBA" and picture.size == (4 * 12 + 3, 2 * (2 * 8) + 3)
     pixels = np.array(picture)
-    levels = to_uint8(refined[5]).permute(1, 2, 0).numpy()  # second strip, second column
+    levels = to_uint8(after[5]).permute(1, 2, 0).numpy()  # second strip, second column
     np.testing.assert_array_equal(pixels[19 + 8 : 19 + 16 : 2, 13:25:2, :3], levels)
     assert pixels[:, 12, 3].max() == 0  # the gap is transparent
-    assert amplification(base, refined) == 10
-    changed = difference(base, refined, 10)
+    assert amplification(before, after) == 10
+    changed = difference(before, after, 10)
     assert to_uint8(changed[0]).unique().tolist() == [128]
     torch.testing.assert_close(changed[6], torch.full_like(changed[6], 0.9))
     with pytest.raises(InputError, match="one shape"):
-        pairs_grid(base, refined[:3])
+        pairs_grid(before, after[:3])
+
+
+def test_picture_of_pairs_finds_images_by_id(tmp_path):
+    folder = demo(tmp_path / "demo")
+    files, out = (folder / "generated.npz", folder / "refined.npz"), tmp_path / "pairs.png"
+    write_pairs(*files, out, seeds="103,101", scale=1)
+    pixels = np.array(Image.open(out))[..., 0]
+    wanted = np.load(files[0])["arr_0"][[3, 1], :, :, 0]
+    np.testing.assert_array_equal(pixels[:8, [*range(8), *range(9, 17)]], np.hstack([*wanted]))
+    with pytest.raises(InputError, match="no image of seed 99"):
+        write_pairs(*files, out, seeds="99-101")
+
+
+def measured(folder, data="some", features="plain", fid_change=-0.25):
+    """Write a table of a generator as it is, refined, and swept over eps."""
+    refined = {"settings": {"eps": 1.0}, "guide": "runs/some/joint/model.safetensors"}
+    rows = {"one step": {"settings": None, "guide": ""}, HOSTILE: refined}
+    for eps in (0.5, 1.0, 2.0, 3.0):
+        rows[f"far, eps {eps}"] = {**refined, "sweep": {"eps": [eps]}}
+    fixed = {"generator": "runs/g", "num_steps": 1, "baseline": None, "published": "", "sweep": {}}
+    values = {"fid": 8.5, "kid": 0.01, "recall": 0.5, "fid_change": fid_change, "nfe": 7.0}
+    found = {key: {"mean": value, "std": abs(value) / 10} for key, value in values.items()}
+    result = {"features": features, "row": "one step", "seeds": "0-9", **evaluation(8.5), "nfe": 0}
+    table = {
+        "data": data, "table": "t", "place": 0, "title": "a title", "note": "a <b>note</b>",
+        "rows": {label: {**fixed, **row} for label, row in rows.items()}, "commit": "c" * 40,
+        "summary": {features: dict.fromkeys(rows, found)}, "command": "burnish study",
+        "rank_correlation": {"plain, wide": {"fid": {"mean": 0.9, "std": 0.0}}},
+        "results": [result],
+    }  # fmt: skip
+    return write_json(folder / f"{data}-t.json", table)
+
+
+def test_results_page(tmp_path):
+    folder, out = tmp_path / "results", tmp_path / "docs" / "results.md"
+    measured(folder)
+    measured(folder, "some-inception", "inception", -0.1)
+    write_json(folder / "other.json", {"rows": []})
+    write_results_page(folder, out)
+    text = out.read_text(encoding="utf-8")
+    head, first, second = text.split("\n## some")
+    # One row per generator and guide, with all feature extractors side by side.
+    minus = "\N{MINUS SIGN}"
+    assert f"| some: one step | some | {minus}25.0 ± 2.5 % | {minus}10.0 ± 1.0 % |" in head
+    assert head.count("| some: ") == 1
+    for column in ("FID ↓", "KID ↓", "Recall ↑", "change", "NFE", "plain", "inception"):
+        assert f"**{column}**" in head
+    assert "**Precision ↑**" not in head  # no table has it
+    assert "| one step | 8.50 ± 0.85 |  |  |" in first
+    assert "(../results/some-t.json), commit cccccccccccc: `burnish study`" in first
+    assert "FID 0.90" in first
+    assert "![FID and recall over eps](images/some-t.png)" in first
+    assert Image.open(tmp_path / "docs" / "images" / "some-t.png").width > 300
+    # Names are text: they make no tags and no columns.
+    assert "<script" not in text and "<b>" not in text
+    assert "&lt;script>alert(1)&lt;/script>\\|x |" in second
+    with pytest.raises(InputError, match="no tables"):
+        write_results_page(tmp_path / "docs", out)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +303,8 @@ def test_grid_and_difference():
         ("[1]", "a list"),
         ("{", "not readable as JSON"),
         ('{"fid": 1.0}', "no result of burnish"),
-        (json.dumps({"base": evaluation(1.0)}), "no result of burnish"),
-        (json.dumps(evaluation("12.3")), "fid must be a number"),
+        (json.dumps({"baseline": evaluation(1.0)}), "no result of burnish"),
+        (json.dumps(evaluation("12.3")), "fid .* must be a number"),
         (json.dumps(comparison(refined=1.0) | {"refined": evaluation(1.0, "b")}), "compared"),
     ],
 )
@@ -228,10 +312,9 @@ def test_faults_of_results(tmp_path, content, message):
     path = tmp_path / "result.json"
     if content is not None:
         path.write_text(content)
-    for call in (lambda: page(tmp_path, path), lambda: results_table([path])):
-        with pytest.raises(InputError, match=message) as caught:
-            call()
-        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=message) as caught:
+        page(tmp_path, path)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -249,7 +332,7 @@ def test_faults_of_folders(tmp_path):
     write_samples(folder / "refined.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
     with pytest.raises(InputError, match="same ids"):
         page(tmp_path, folder)
-    write_samples(folder / "base.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
+    write_samples(folder / "generated.npz", [Samples(torch.zeros(NUM, 1, 8, 8), None, ids)], NUM)
     with pytest.raises(InputError, match="its ids are not those"):
         page(tmp_path, folder)
     (folder / "refined.npz.ledger.parquet").write_bytes(b"PAR1 no")

@@ -1,6 +1,6 @@
-"""Charts, each drawn twice: for light pages and for dark ones.
+"""Charts, each drawn for light and for dark pages.
 
-matplotlib is used through its objects alone, without pyplot: nothing global is touched.
+matplotlib is used through its objects, without pyplot, so that nothing global is changed.
 """
 
 import io
@@ -17,11 +17,11 @@ __all__ = ["Chart", "realness_chart", "run_charts", "steps_chart"]
 
 
 class Theme(NamedTuple):
-    """Colours of a chart; the hues stay apart for colour-blind readers too."""
+    """Colors of a chart; color-blind readers can tell the hues apart."""
 
     ink: str
     grid: str
-    grey: str
+    gray: str
     hues: tuple[str, ...]
 
 
@@ -38,21 +38,13 @@ class Chart(NamedTuple):
     dark: bytes
 
 
-class Curve(NamedTuple):
-    """Points of one line."""
-
-    label: str
-    steps: Sequence[float]
-    values: Sequence[float]
-
-
 Points = tuple[np.ndarray, np.ndarray]  # steps and values
-# Of training runs: title, what the y-axis counts, and per line its key in the log and its name.
+# Of training runs: title, unit of the y-axis, and for each line its key in the log and its label.
 PANELS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "joint": [
         ("Realness over training", "mean logit", {
-            "realness_fake": "generated", "realness_attacked_fake": "generated, attacked",
-            "realness_real": "real",
+            "realness_generated": "generated",
+            "realness_attacked_generated": "generated, attacked", "realness_real": "real",
         }),
         ("Held out, clean and under attack", "share", {
             "validation/accuracy_attacked": "accuracy, attacked",
@@ -60,7 +52,7 @@ PANELS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "validation/auc_attacked": "AUC, attacked", "validation/auc_clean": "AUC, clean",
         }),
         ("Growth of the attack", "steps",
-            {"attack_steps": "allowed", "attack_steps_made": "made before stopping"}),
+            {"attack_steps": "allowed", "attack_steps_made": "taken before stopping"}),
     ],
     "other": [
         ("Loss", "loss", {"loss": "loss"}),
@@ -75,18 +67,18 @@ def realness_chart(
     quantiles: Sequence[float] | None,
     threshold: float | None,
 ) -> Chart:
-    """Draw how real images look to the guide before and after, beside real images.
+    """Draw histograms of realness: generated, refined and real images.
 
     Args:
-        before: Realness of each base image.
-        after: Realness of each refined image.
+        before: ``[N]``, realness of each generated image.
+        after: ``[N]``, realness of each refined image.
         quantiles: Realness of real images at equally spaced quantiles from 0 to 1, if known.
-        threshold: Where images were stopped, if anywhere.
+        threshold: Realness at which images were stopped, if any.
     """
-    sides = {"base": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
+    sides = {"generated": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
     real = np.empty(0)
     if quantiles is not None:
-        # Evenly through the inverse of their distribution function: as many, spread like them.
+        # Values of the inverse distribution function at even shares have the same distribution.
         shares = (np.arange(1000) + 0.5) / 1000
         real = np.interp(shares, np.linspace(0, 1, len(quantiles)), quantiles)
     num_bins = int(np.clip(1.5 * len(before) ** 0.5, 12, 48))
@@ -95,7 +87,7 @@ def realness_chart(
     def draw(axes: Axes, theme: Theme) -> None:
         if len(real):
             label = f"real, median {np.median(real):.2f}"
-            axes.hist(real, edges, weights=_shares(real), color=theme.grey, alpha=0.4, label=label)
+            axes.hist(real, edges, weights=_shares(real), color=theme.gray, alpha=0.4, label=label)
         for (name, values), hue in zip(sides.items(), theme.hues, strict=False):
             if len(values):
                 axes.hist(
@@ -107,7 +99,7 @@ def realness_chart(
             line.set_label(f"stop at {threshold:.2f}")
         axes.set(xlabel="realness (logit of the guide)", ylabel="share of images")
 
-    return _chart("Realness before and after", "Histograms of base, refined and real.", draw)
+    return _chart("Realness before and after", "Histograms of generated, refined and real.", draw)
 
 
 def _shares(values: np.ndarray) -> np.ndarray:
@@ -115,7 +107,7 @@ def _shares(values: np.ndarray) -> np.ndarray:
 
 
 def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
-    """Draw how many steps images took, coloured by why they stopped."""
+    """Draw a histogram of steps per image, colored by why the images stopped."""
     reasons, counts = np.unique(stopped, return_counts=True)
     places = np.arange(num_steps.max(initial=0) + 1)
 
@@ -132,11 +124,13 @@ def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="steps taken", ylabel="images")
 
-    return _chart("Steps, and why they ended", "Histogram of the steps taken per image.", draw)
+    return _chart(
+        "Steps taken, and why they stopped", "Histogram of the steps taken per image.", draw
+    )
 
 
 def run_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Draw the curves of a training run; panels that nothing was logged for are left out."""
+    """Draw the curves of a training run; panels without logged values are left out."""
     joint = any("attack_steps" in row or "realness_real" in row for row in log)
     charts = []
     for title, unit, names in PANELS["joint" if joint else "other"]:
@@ -180,7 +174,7 @@ def _chart(title: str, description: str, draw: Callable[[Axes, Theme], None]) ->
         figure = Figure(figsize=(4.8, 3.0), dpi=170, facecolor="none", layout="constrained")
         canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(theme.grey)
+        axes.spines[["left", "bottom"]].set_color(theme.gray)
         axes.tick_params(colors=theme.ink, labelsize=8.5, length=3)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -189,7 +183,7 @@ def _chart(title: str, description: str, draw: Callable[[Axes, Theme], None]) ->
             axis.label.set(color=theme.ink, size=9)
         if axes.get_legend_handles_labels()[0]:
             legend = {"frameon": False, "fontsize": 8.5, "labelcolor": theme.ink, "ncols": 2}
-            # Above the axes, where it hides nothing.
+            # Above the axes, where it covers nothing.
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1.4, **legend)
         buffer = io.BytesIO()
         canvas.print_png(buffer, metadata={"Software": None})

@@ -1,15 +1,19 @@
-"""Small images as PNG bytes, differences that can be seen, and grids of pairs."""
+"""Images as PNG: single ones, amplified differences, and grids of pairs."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.samples import to_uint8
+from burnish.seeds import parse_seeds
+from burnish.storage.formats import open_samples
 
-__all__ = ["amplification", "difference", "pairs_grid", "png"]
+__all__ = ["amplification", "difference", "pairs_grid", "png", "write_pairs"]
 
 FACTORS = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
 
@@ -26,53 +30,48 @@ def _encode(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def difference(base: Tensor, refined: Tensor, factor: float) -> Tensor:
-    """Return what changed: mid-grey = unchanged, brighter or darker by ``factor`` times."""
-    return (0.5 + factor * (refined - base)).clamp(0, 1)
+def difference(before: Tensor, after: Tensor, factor: float) -> Tensor:
+    """Return 0.5 + factor (after - before), clamped to [0, 1]: mid-gray is unchanged."""
+    return (0.5 + factor * (after - before)).clamp(0, 1)
 
 
-def amplification(base: Tensor, refined: Tensor) -> int:
-    """Return the largest round factor at which at most 0.5% of the differences are cut off."""
-    moved = (refined - base).abs().flatten().double().numpy()
+def amplification(before: Tensor, after: Tensor) -> int:
+    """Return the largest of :data:`FACTORS` that clamps at most 0.5% of the differences."""
+    moved = (after - before).abs().flatten().double().numpy()
     largest = float(np.quantile(moved, 0.995)) if moved.size else 0.0
     return max((f for f in FACTORS if f * largest <= 0.5), default=1) if largest else 1
 
 
 def pairs_grid(
-    base: Tensor,
-    refined: Tensor,
+    before: Tensor,
+    after: Tensor,
     num_columns: int = 10,
     scale: int = 3,
-    amplify: float | None = None,
 ) -> bytes:
-    """Return a PNG of strips: originals on top, the refined images right below them.
+    """Return a PNG of strips: images before refinement, and each image after it below.
 
-    The gaps are transparent, so that it sits on light and dark pages alike.
+    The gaps are transparent, so that it fits light and dark pages.
 
     Args:
-        base: ``[N, C, H, W]`` in [0, 1].
-        refined: The same images, refined.
-        num_columns: Images per strip; more than that begin another strip.
+        before: ``[N, C, H, W]`` in [0, 1].
+        after: The same images, refined.
+        num_columns: Images per strip.
         scale: Screen pixels per pixel, enlarged without smoothing.
-        amplify: Add a third row to each strip: the difference, amplified so.
 
     Raises:
-        InputError: There are no images, or not as many refined as base images.
+        InputError: There are no images, or the shapes differ.
     """
-    if base.shape != refined.shape or base.ndim != 4 or not len(base):
-        shapes = f"{list(base.shape)} and {list(refined.shape)}"
-        raise InputError(f"a grid needs base and refined images of one shape, not {shapes}")
-    layers = [base, refined]
-    if amplify is not None:
-        layers.append(difference(base, refined, amplify))
-    num_columns = min(num_columns, len(base))
-    height, width = (scale * side for side in base.shape[2:])
-    gap = max(1, scale * base.shape[3] // 24)
-    num_strips = -(-len(base) // num_columns)
-    strip_height = len(layers) * height + 3 * gap
+    if before.shape != after.shape or before.ndim != 4 or not len(before):
+        shapes = f"{list(before.shape)} and {list(after.shape)}"
+        raise InputError(f"a grid needs images before and after of one shape, not {shapes}")
+    num_columns = min(num_columns, len(before))
+    height, width = (scale * side for side in before.shape[2:])
+    gap = max(1, scale * before.shape[3] // 24)
+    num_strips = -(-len(before) // num_columns)
+    strip_height = 2 * height + 3 * gap
     size = (num_columns * (width + gap) - gap, num_strips * strip_height - 3 * gap)
-    picture = Image.new("LA" if base.shape[1] == 1 else "RGBA", size)
-    for row, layer in enumerate(layers):
+    picture = Image.new("LA" if before.shape[1] == 1 else "RGBA", size)
+    for row, layer in enumerate((before, after)):
         for i, image in enumerate(to_uint8(layer).permute(0, 2, 3, 1).cpu().numpy()):
             tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
             strip, column = divmod(i, num_columns)
@@ -80,3 +79,29 @@ def pairs_grid(
             tile = tile.resize((width, height), Image.Resampling.NEAREST)
             picture.paste(tile.convert(picture.mode), place)
     return _encode(picture)
+
+
+def write_pairs(
+    generated: Path, refined: Path, out: Path, *, seeds: str = "0-99", scale: int = 2
+) -> None:
+    """Write :func:`pairs_grid` of two files of samples as a PNG, ten pairs in a strip.
+
+    Args:
+        generated: Samples before refinement.
+        refined: Samples with the same ids.
+        out: The PNG.
+        seeds: Ids of the images to show, e.g. ``"0-99"``.
+        scale: Screen pixels per pixel.
+
+    Raises:
+        InputError: A file cannot be read or lacks one of the images.
+    """
+    ids, pictures = parse_seeds(seeds), []
+    for path in (generated, refined):
+        file = open_samples(path)
+        place_of = {id_: place for place, id_ in enumerate(file.ids.tolist())}
+        if missing := [id_ for id_ in ids if id_ not in place_of]:
+            raise InputError(f"{path} has no image of seed {missing[0]}")
+        pictures.append(file.read([place_of[id_] for id_ in ids]).images)
+    with write_aside(out) as aside:
+        aside.write_bytes(pairs_grid(*pictures, num_columns=10, scale=scale))

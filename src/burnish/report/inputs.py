@@ -1,6 +1,7 @@
-"""What a report is made of, read and checked before anything is drawn.
+"""Everything a report reads: results, cards, ledgers and logs, checked before anything is drawn.
 
-A result is one evaluation, or a comparison of two: ``base`` and ``refined``, scored alike.
+A result is one evaluation, or a comparison: evaluations ``baseline`` and ``refined``, and under
+``second_features`` the same two by another feature extractor.
 """
 
 import json
@@ -10,82 +11,104 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from burnish.errors import InputError
-from burnish.storage import SampleFile, open_samples
+from burnish.files import card_path, ledger_path
+from burnish.metrics.metric import METRICS
+from burnish.storage.formats import open_samples
+from burnish.storage.sample_file import SampleFile
 
-__all__ = ["METRIC_NAMES", "Source", "is_comparison", "judges", "read_source"]
+__all__ = ["Pair", "Scores", "Source", "read_json", "read_source"]
 
-METRIC_NAMES = ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage")
+SIDES = ("baseline", "refined")
 LEDGER_COLUMNS = (
     "id", "label", "realness_before", "realness_after", "l2_moved", "num_steps", "stopped",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Evaluations by one feature extractor."""
+
+    features: str
+    """Name of the extractor."""
+    sides: dict[str, dict[str, Any]]
+    """``generated`` alone, or ``baseline`` and ``refined``."""
+
+    @property
+    def fids(self) -> tuple[float | None, float | None]:
+        """FID of the baseline and of the refined images; None where there is none."""
+        baseline, refined = (self.sides.get(side, {}).get("fid") for side in SIDES)
+        return baseline, refined
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Images before and after refinement, in the same order."""
+
+    generated: SampleFile
+    refined: SampleFile
+    ledger: dict[str, np.ndarray] | None
+    """Columns by name; the rows are in the order of the images."""
+
+
+@dataclass(frozen=True)
 class Source:
-    """One thing to report on; parts that a folder does not have are empty or None."""
+    """One thing to report on; parts that are missing are empty or None."""
 
     name: str
-    """Of the file or folder, to tell it from the others."""
-    result: dict[str, Any] = field(default_factory=dict)
-    base: SampleFile | None = None
-    refined: SampleFile | None = None
-    ledger: dict[str, np.ndarray] | None = None
-    """Columns, in the order of the file."""
-    sidecar: dict[str, Any] = field(default_factory=dict)
-    """What was written beside the refined images: guide, settings, threshold."""
+    """Name of the file or folder."""
+    scores: list[Scores] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The result without its evaluations: generator, guide, settings, provenance."""
+    pair: Pair | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    """Card of the refined images: guide, settings, threshold."""
     log: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
 
 def read_source(path: Path) -> Source:
-    """Read a result file, a folder with a result, or the folder of a training run.
+    """Read a result, refined samples with their card, the folder of a demo or of a training run.
 
     Raises:
-        InputError: It is none of them, or a part of it is broken.
+        InputError: The path is none of these, or a part is missing or broken.
     """
-    if path.is_file():
-        # Every demo folder calls its own result.json; the folder's name says more.
-        name = path.resolve().parent.name if path.stem == "result" else path.stem
-        return Source(name, _read_result(path))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
-    result, log = path / "result.json", path / "log.jsonl"
+    if card_path(path).is_file():
+        card = read_json(card_path(path))
+        return Source(path.name, pair=_read_pair(_input_of(path, card), path), card=card)
+    if path.is_file():
+        if path.suffix != ".json":
+            raise InputError(f"{path}: no result, and no card of a refinement beside it")
+        # The folder of a demo says more than "result".
+        name = path.resolve().parent.name if path.stem == "result" else path.stem
+        return Source(name, *_read_result(path))
+    result, log, config = (path / name for name in ("result.json", "log.jsonl", "config.json"))
     if not (result.is_file() or log.is_file()):
         raise InputError(
-            f"{path}: neither result.json nor log.jsonl in it; give a result, or the folder of a "
-            "demo or a training run"
+            f"{path}: neither result.json nor log.jsonl in it; give a result, refined samples, or "
+            "the folder of a demo or a training run"
         )
-    base, refined = _read_pairs(path)
+    generated, refined = path / "generated.npz", path / "refined.npz"
+    has_card = refined.is_file() and card_path(refined).is_file()
     return Source(
         path.resolve().name,
-        _read_result(result) if result.is_file() else {},
-        base,
-        refined,
-        _read_ledger(path / "refined.npz.ledger.parquet", base),
-        _read_optional(path / "refined.npz.card.json"),
+        *(_read_result(result) if result.is_file() else ([], {})),
+        _read_pair(generated, refined) if generated.is_file() and refined.is_file() else None,
+        read_json(card_path(refined)) if has_card else {},
         _read_log(log) if log.is_file() else [],
-        _read_optional(path / "config.json"),
+        read_json(config) if config.is_file() else {},
     )
 
 
-def is_comparison(result: Mapping[str, Any]) -> bool:
-    """Tell a comparison from a single evaluation."""
-    return "base" in result
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
 
-
-def judges(result: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]:
-    """Return, for each judge, its evaluations by what was scored, in the order to show them."""
-    if not is_comparison(result):
-        return [{"generated": dict(result)}]
-    both = [result, result["second_judge"]] if result.get("second_judge") else [result]
-    return [{side: judge[side] for side in ("base", "refined")} for judge in both]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+    Raises:
+        InputError: The file cannot be read or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -95,70 +118,82 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
-    return _read_json(path) if path.is_file() else {}
+def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
+    """Return the scores, and the rest of the result."""
+    result = read_json(path)
+    if "baseline" not in result:
+        named = {metric.key for metric in METRICS} | {metric.std_key for metric in METRICS}
+        facts = {key: value for key, value in result.items() if key not in named}
+        return [_scores({"generated": result}, path)], facts
+    second = result.get("second_features")
+    scores = [
+        _scores({side: pair.get(side) for side in SIDES}, path)
+        for pair in (result, second)
+        if isinstance(pair, Mapping)
+    ]
+    shown = {*SIDES, "second_features"}
+    return scores, {key: value for key, value in result.items() if key not in shown}
 
 
-def _read_result(path: Path) -> dict[str, Any]:
-    result = _read_json(path)
-    pairs = [("", result)]
-    if is_comparison(result):
-        pairs = [(f"{side} of ", result.get(side)) for side in ("base", "refined")]
-        if second := result.get("second_judge"):
-            if not isinstance(second, dict):
-                raise InputError(f"{path}: its second judge is not a pair of evaluations")
-            pairs += [(f"{side} of second_judge of ", second.get(side)) for side in second]
-            if not {"base", "refined"} <= second.keys():
-                raise InputError(f"{path}: its second judge lacks base or refined")
-    for where, evaluation in pairs:
-        if not (
-            isinstance(evaluation, dict)
-            and isinstance(evaluation.get("feature_extractor"), str)
-            and "fid" in evaluation
-        ):
+def _scores(sides: dict[str, Any], path: Path) -> Scores:
+    for side, found in sides.items():
+        if not (isinstance(found, dict) and "fid" in found and "feature_extractor" in found):
             raise InputError(
-                f"{where}{path}: no result of burnish; an evaluation has feature_extractor and "
-                "fid, a comparison has such a base and refined"
+                f"{path}: no result of burnish ({side}); an evaluation has feature_extractor and "
+                "fid, a comparison has such a baseline and refined"
             )
-        for name in METRIC_NAMES:
-            value = evaluation.get(name)
+        for key in (metric.key for metric in METRICS):
+            value = found.get(key)
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | float)
             ):
-                raise InputError(f"{where}{path}: {name} must be a number or null, not {value!r}")
-    for judge in judges(result):
-        extractors = {evaluation["feature_extractor"] for evaluation in judge.values()}
-        if len(extractors) > 1:
-            raise InputError(
-                f"{path}: base and refined were scored by {' and '.join(sorted(extractors))}; "
-                "their numbers cannot be compared"
-            )
-    return result
+                raise InputError(f"{path}: {key} ({side}) must be a number or null, not {value!r}")
+    names = [str(found["feature_extractor"] or "unnamed features") for found in sides.values()]
+    names = list(dict.fromkeys(names))
+    if len(names) > 1:
+        raise InputError(
+            f"{path}: baseline and refined were scored by {' and '.join(names)}; these numbers "
+            "cannot be compared"
+        )
+    return Scores(names[0], sides)
 
 
-def _read_pairs(folder: Path) -> tuple[SampleFile | None, SampleFile | None]:
-    paths = folder / "base.npz", folder / "refined.npz"
-    if not all(path.is_file() for path in paths):
-        return None, None
-    base, refined = map(open_samples, paths)
-    if base.ids.tolist() != refined.ids.tolist() or base.image_shape != refined.image_shape:
-        raise InputError(f"{folder}: base.npz and refined.npz are not of the same ids and shape")
-    return base, refined
+def _input_of(path: Path, card: Mapping[str, Any]) -> Path:
+    """Return the images that refined samples were made from: as named, or beside them."""
+    if not isinstance(card.get("input"), str):
+        raise InputError(f"{card_path(path)}: no card of a refinement; it names no input")
+    named = Path(card["input"])
+    for found in (named, path.parent / named.name):
+        if found.exists():
+            return found
+    raise InputError(f"{path}: made from {named}, which is not there; put it beside {path.name}")
 
 
-def _read_ledger(path: Path, base: SampleFile | None) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
+def _read_pair(generated_path: Path, refined_path: Path) -> Pair:
+    generated, refined = open_samples(generated_path), open_samples(refined_path)
+    ids = generated.ids.tolist()
+    if ids != refined.ids.tolist() or generated.image_shape != refined.image_shape:
+        raise InputError(f"{refined_path}: not of the same ids and shape as {generated_path}")
+    path = ledger_path(refined_path)
+    return Pair(generated, refined, _read_ledger(path, ids) if path.is_file() else None)
+
+
+def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
+    """Return columns with rows in the order of ``ids``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: no readable parquet ({str(error).splitlines()[0]})") from error
     if missing := [name for name in LEDGER_COLUMNS if name not in table.column_names]:
         raise InputError(f"{path}: no ledger of a refinement; it lacks {', '.join(missing)}")
-    ledger = {name: np.array(table[name].to_pylist()) for name in LEDGER_COLUMNS}
-    if base is not None and sorted(ledger["id"].tolist()) != sorted(base.ids.tolist()):
-        raise InputError(f"{path}: its ids are not those of base.npz beside it")
-    return ledger
+    row_of = {id_: row for row, id_ in enumerate(table["id"].to_pylist())}
+    if row_of.keys() != set(ids) or table.num_rows != len(ids):
+        raise InputError(f"{path}: its ids are not those of the images")
+    rows = [row_of[id_] for id_ in ids]
+    return {name: np.array(table[name].to_pylist())[rows] for name in LEDGER_COLUMNS}
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -169,7 +204,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             if number == len(lines):
-                break  # a run that is going on, or was killed, may leave half a line
+                break  # a run that is still training or was killed may leave half a line
             raise InputError(f"{path}, line {number}: not JSON") from error
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
             raise InputError(f"{path}, line {number}: no step in it")
