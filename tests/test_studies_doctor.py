@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from burnish.errors import InputError
+from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.samples import from_uint8
 from burnish.storage.datasets import Dataset
 from burnish.studies.doctor import doctor, examine, table
+from burnish.training.validation import tell_apart
 
 
 def test_attacks_do_harm_and_batches_leave_no_trace(guide):
@@ -23,6 +25,18 @@ def test_attacks_do_harm_and_batches_leave_no_trace(guide):
     assert whole["auc_attacked"] < whole["auc_clean"]
     # The generated images are in the bank themselves: the nearest is at no distance.
     assert whole["cosine_to_nearest"] == 0 and 0 < whole["low_frequency_share"] < 1
+
+
+def test_accuracy_auc_and_realness_follow_from_the_logits():
+    guide, labels = Guide(torch.nn.Identity()), torch.tensor([0, 1])
+    real, generated = torch.tensor([[2.0, 0], [3, 1]]), torch.tensor([[1.0, 5], [5, 0]])
+    # Realness 2, 1 of real images and 1, 0 of generated ones: 3.5 of 4 pairs in order.
+    assert tell_apart(guide, {"x": (real, generated)}, labels, labels) == {
+        "accuracy_x": 0.5,
+        "auc_x": 0.875,
+        "realness_real_x": 1.5,
+        "realness_generated_x": 0.5,
+    }
 
 
 @pytest.fixture
