@@ -36,17 +36,16 @@ def buffers(guide):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_attacks_leave_no_trace_but_the_images(guide, batch, frozen):
     state, modes = buffers(guide), []
-    guide.register_forward_hook(lambda *_: modes.append(guide.network.body[1].training))
+    norm = guide.network.body[1]
+    norm.register_forward_hook(lambda module, *_: modes.append(module.training))
     loss = JointLoss(REAL, GENERATED, STILL, freeze_batch_norm=frozen)
     value, numbers = loss(guide.train(), batch, 0)
-    # Only the last pass, the one with a loss, is made in training mode.
+    # Attacks see a copy in eval mode; only the last pass, the one with a loss, trains.
     assert not any(modes[:-1]) and modes[-1] == (not frozen)
     assert all(parameter.grad is None for parameter in guide.parameters())
     changed = any(not torch.equal(value, state[name]) for name, value in buffers(guide).items())
     assert changed == (not frozen)
-    counted = (
-        guide.network.body[1].num_batches_tracked - state["network.body.1.num_batches_tracked"]
-    )
+    counted = norm.num_batches_tracked - state["network.body.1.num_batches_tracked"]
     assert counted == (0 if frozen else 1)
     value.backward()
     assert all(parameter.grad is not None for parameter in guide.parameters())
