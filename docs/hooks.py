@@ -14,8 +14,9 @@ from typing import Any
 
 __all__ = ["on_page_content", "on_page_markdown"]
 
+SOURCE = Path(__file__).parents[1] / "src"
 # Settings import neither torch nor anything else that building the site does not have.
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(SOURCE))
 
 # A link from docs/ to a file beside it, e.g. [name](../results/name.json).
 OUTSIDE = re.compile(
@@ -24,6 +25,9 @@ OUTSIDE = re.compile(
 )
 # A cross-reference of a docstring, e.g. :func:`~burnish.seeds.stream`.
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")
+# What burnish imports for the type checker only: where each public name is defined.
+IMPORT = re.compile(r"from (burnish[\w.]+) import ([\w, ]+)")
+PUBLIC = re.compile(r"^::: burnish\.(\w+)$", re.MULTILINE)
 # <!-- settings: module.Class -->
 SETTINGS = re.compile(r"^<!-- settings: ([\w.]+)\.(\w+) -->$", re.MULTILINE)
 
@@ -32,8 +36,11 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     """Return a page's Markdown as the site needs it.
 
     Links to files outside ``docs/`` become their paths, Markdown inside ``<details>`` is rendered,
-    and a comment ``settings: module.Class`` becomes the table of a dataclass's fields.
+    public names of burnish lead to their docstrings, and a comment ``settings: module.Class``
+    becomes the table of a dataclass's fields.
     """
+    homes = _homes()
+    markdown = PUBLIC.sub(lambda found: f"::: {homes[found[1]]}.{found[1]}", markdown)
     markdown = OUTSIDE.sub(_path, markdown).replace("<details>", '<details markdown="1">')
     return SETTINGS.sub(_settings, markdown)
 
@@ -41,6 +48,11 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def on_page_content(html: str, **_: object) -> str:
     """Return a page's HTML with the cross-references of docstrings as plain names."""
     return ROLE.sub(lambda role: f"<code>{_name(*role.groups())}</code>", html)
+
+
+def _homes() -> dict[str, str]:
+    found = IMPORT.findall((SOURCE / "burnish" / "__init__.py").read_text())
+    return {name: module for module, names in found for name in names.split(", ")}
 
 
 def _name(short: str, dotted: str) -> str:

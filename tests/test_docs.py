@@ -7,21 +7,25 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from textwrap import indent
 from urllib.parse import unquote, urlsplit
 
 import click
 import pytest
-from burnish.cli.main import cli
 
 import burnish
+from burnish.cli.main import cli
+from burnish.training.train import WORDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # The log tells of commands as they were called at the time.
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name != "log.md")
 PAGES += [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 RUN = ["index.md", "quickstart.md", "tutorial.md", "how-to/library.md", "how-to/evaluate.md",
        "how-to/robust-classifier.md"]  # fmt: skip
+FENCE_OF_SHELL = re.compile(r"^```(?:bash|console|sh|text)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -35,8 +39,12 @@ def python_of(path):
 
 def commands_of(path):
     """Yield the arguments of each ``burnish ...`` in blocks of code and in backticks."""
-    text = path.read_text().replace("\\\n", " ")
-    lines = re.findall(r"^(?: {4,}|\$ )?(?:\S*uv run (?:\S+ )??)?burnish +(\S.*)$", text, re.M)
+    text = path.read_text()
+    if path.suffix == ".yaml":
+        text = re.sub("^#", " ", text, flags=re.MULTILINE)
+    text = text.replace("\\\n", " ")
+    text = FENCE_OF_SHELL.sub(lambda found: indent(found[1], "    "), text)
+    lines = re.findall(r"^ {4,}(?:.*uv run (?:--\S+ )*)?burnish +(\S.*)$", text, re.MULTILINE)
     inline = re.findall(r"`burnish +([^`]+)`", text)
     for line in lines + inline:
         arguments = shlex.split(line, comments=True)
@@ -58,11 +66,11 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
 def test_code_uses_public_names_only(path):
     for block in python_of(path):
         compile(block, str(path), "exec")
-        for name in re.findall(r"\bburnish\.(\w+)", block):
+        for name in re.findall(r"(?<!from )\bburnish\.(\w+)", block):
             assert name in burnish.__all__, name
 
 
-@pytest.mark.parametrize("path", PAGES, ids=name_of)
+@pytest.mark.parametrize("path", PAGES + EXPERIMENTS, ids=name_of)
 def test_commands_are_ones_that_burnish_understands(path):
     for name, *arguments in commands_of(path):
         if name in ("--help", "--version"):
@@ -73,9 +81,11 @@ def test_commands_are_ones_that_burnish_understands(path):
         # Reads options without looking at files; an option that does not exist raises.
         given, _, order = command.make_parser(context).parse_args(list(arguments))
         for parameter in order:
-            value = given[parameter.name]
-            if isinstance(parameter.type, click.Choice) and isinstance(value, str):
-                assert value in parameter.type.choices, f"burnish {name}: {value}"
+            value, choices = given[parameter.name], (parameter.metavar or "").split("|")
+            if len(choices) > 1:
+                assert value in choices, f"burnish {name}: {value}"
+        if name == "train" and isinstance(given["what"], str):
+            assert given["what"] in WORDS
 
 
 def test_the_commands_of_the_pages_are_found(tmp_path):
@@ -123,6 +133,11 @@ def site(tmp_path_factory):
 def test_every_page_is_on_the_site(site):
     names = {path.stem for path in site}
     assert {path.stem for path in DOCS.rglob("*.md")} <= names
+
+
+def test_the_reference_has_every_public_name(site):
+    (page,) = (page for path, page in site.items() if path.name == "python.html")
+    assert set(burnish.__all__) <= {anchor.rpartition(".")[2] for anchor in page.anchors}
 
 
 def test_links_within_the_site_lead_somewhere(site):
