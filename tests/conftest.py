@@ -1,4 +1,4 @@
-"""What several test files share: a fixed seed, and one tiny guide for images [B, 1, 8, 8]."""
+"""What several test files share: a fixed seed, an empty cache, one tiny guide for [B, 1, 8, 8]."""
 
 import pytest
 import torch
@@ -10,6 +10,12 @@ from burnish.guide.model import Guide
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory, monkeypatch):
+    """No test reads the real cache or writes to it."""
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 class TinyNet(nn.Module):
