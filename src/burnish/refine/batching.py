@@ -108,9 +108,9 @@ def climb_batches(
             batch.images[rows] = slots.images[here]
             batch.num_steps[rows] = torch.tensor([slots.num_steps[slot] for slot in here])
             batch.num_finished += len(rows)
-        fill()
         while waiting and waiting[0].num_finished == len(waiting[0]):
             yield waiting.popleft()
+        fill()  # last, when there is room for batches again: empty slots end the climb
 
 
 def _by_owner(
