@@ -244,4 +244,6 @@ def plain(config: Any) -> Any:
         return [plain(value) for value in config]
     if isinstance(config, Path):
         return str(config)
+    if callable(config):
+        return getattr(config, "__qualname__", type(config).__name__)
     return str(config) if isinstance(config, float) and not math.isfinite(config) else config

@@ -2,7 +2,7 @@
 
 Making a plan opens every file once and raises every error that can be known beforehand. Its
 fields are plain values, so that it can be printed, kept and compared; what was opened travels
-beside them. Running it does the work and writes the outputs. Between the two there is nothing left to decide.
+beside them. Running it does the work and writes the outputs; nothing is left to decide then.
 """
 
 import dataclasses
