@@ -1,4 +1,4 @@
-"""Batches come in an order of (seed, epoch), each image once, and are the same when asked again."""
+"""Batches come in an order of (seed, epoch), each image once, and are a function of the step."""
 
 import pytest
 import torch

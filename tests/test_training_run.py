@@ -53,7 +53,7 @@ def test_a_training_without_a_saved_state_has_nothing_to_protect(tmp_path):
 def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
     stage = begun(tmp_path)
     torch.save({"step": Path("x")}, stage.state)
-    with pytest.raises(InputError, match="state.pt is damaged"):
+    with pytest.raises(InputError, match=r"state\.pt is damaged"):
         stage.load_state(torch.device("cpu"))
 
 
@@ -61,10 +61,10 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
 def test_damaged_files_say_so(tmp_path, text):
     stage = begun(tmp_path)
     stage.state.write_bytes(text)
-    with pytest.raises(InputError, match="state.pt is damaged"):
+    with pytest.raises(InputError, match=r"state\.pt is damaged"):
         stage.load_state(torch.device("cpu"))
     stage.config.write_bytes(text)
-    with pytest.raises(InputError, match="config.json is damaged"):
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
         stage.claim({})
 
 
