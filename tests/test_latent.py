@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from test_diffusion import diffusion
 from torch import nn
 
 from burnish import recipes
-from burnish.checkpoint import save_model
 from burnish.errors import InputError
 from burnish.generators.latent import LatentModel
 from burnish.generators.load import load_generator
-from burnish.guide.load import load_guide
-from burnish.networks import Discriminator, build
+from burnish.networks.build import build
+from burnish.networks.encoder import Discriminator
 from burnish.seeds import Streams
 from burnish.storage.datasets import Dataset
 from burnish.training.config import (
@@ -56,56 +54,6 @@ def real(count=24):
     return Dataset(images, torch.arange(count) % 4, "noise")
 
 
-# Sampling.
-
-
-@pytest.mark.parametrize("make", [latent, diffusion])
-def test_an_image_is_a_function_of_its_seed(make):
-    model, seeds = make(), [11, 4, 7, 2, 9]
-    samples = model.sample(seeds)
-    cut = list(model.batches(seeds[::-1], batch_size=2))
-    images = torch.cat([part.images for part in cut]).flip(0)
-    torch.testing.assert_close(images, samples.images, rtol=0, atol=1e-5)
-    assert samples.labels is not None and samples.ids.tolist() == seeds
-    assert torch.equal(model.sample(seeds, samples.labels).images, samples.images)
-    other = model.sample(seeds, (samples.labels + 1) % 4)
-    for found in (other.images - samples.images, samples.images - samples.images.roll(1, 0)):
-        assert (found.flatten(1).abs().amax(1) > 1e-3).all()
-    with pytest.raises(InputError, match="labels must be"):
-        model.sample([1], torch.tensor([4]))
-
-
-@pytest.mark.parametrize(("size", "widths"), [(8, [4]), (28, [8, 6, 4]), (32, [8, 8, 6, 4])])
-def test_sizes(size, widths):
-    model = decoder(image_size=size, widths=widths, in_channels=3)
-    assert LatentModel(model, {}).sample([1, 2]).images.shape == (2, 3, size, size)
-    judge = Discriminator(3, 4, widths[::-1])
-    assert judge(torch.rand(2, 3, size, size), torch.tensor([0, 3])).shape == (2,)
-
-
-def test_files_of_latent_models(tmp_path):
-    model, path = latent(), tmp_path / "it.safetensors"
-    model.save(path)
-    found = load_generator(str(path))
-    assert isinstance(found, LatentModel) and found.card == model.card and found.nfe == 1
-    assert torch.equal(found.sample([1, 2]).images, model.sample([1, 2]).images)
-    model.save(path, half=True)
-    halved = load_generator(str(path), 1).sample([1, 2]).images
-    torch.testing.assert_close(halved, model.sample([1, 2]).images, rtol=0, atol=5e-3)
-    faults: list[Any] = [((2,), "a GAN makes its images in 1 step"), ((1, "euler"), "solver")]
-    for options, reason in faults:
-        with pytest.raises(InputError, match=reason):
-            load_generator(str(path), *options)
-    with pytest.raises(InputError, match="is a generator, not a guide"):
-        load_guide(str(path))
-    arguments = {"name": "judge", "in_channels": 1, "num_classes": 2, "widths": [4]}
-    save_model(path, build(arguments), {"kind": "judge", "network": arguments})
-    with pytest.raises(InputError, match="is a judge, not a generator"):
-        load_generator(str(path))
-    with pytest.raises(InputError, match="no model at"):
-        load_generator("nowhere.safetensors")
-
-
 # Losses.
 
 
@@ -128,20 +76,6 @@ def test_each_adversary_gets_its_own_gradient():
         for (name, weight), gradient in zip(weights.items(), expected, strict=True):
             # One batch here, two there: sums of other orders. What is wrong is wrong by far more.
             torch.testing.assert_close(weight.grad, gradient, rtol=1e-3, atol=1e-5, msg=name)
-
-
-def test_discriminator_is_spectrally_normalised_and_knows_labels():
-    judge = Discriminator(1, 4, [4, 6, 8])
-    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    for _ in range(30):
-        judge(images, labels)
-    judge.eval()
-    layers = [m for m in judge.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.Embedding)]
-    assert len(layers) == 3 * 3 + 2
-    for layer in layers:
-        top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
-        assert top.item() == pytest.approx(1, abs=0.02)
-    assert (judge(images, labels) - judge(images, labels.roll(1))).abs().min() > 1e-6
 
 
 class Codec(nn.Module):

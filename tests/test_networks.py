@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from burnish.errors import InputError
 from burnish.networks.build import NETWORKS, build
 from burnish.networks.convnet import ConvNet
+from burnish.networks.encoder import Discriminator
 from burnish.networks.pretrained import PretrainedClassifier
 from burnish.networks.resnet import ResNet, WideResNet
 
@@ -32,7 +34,7 @@ def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-# Decoders and Gaussians give images instead; test_latent.py has them.
+# Decoders and Gaussians give images; see test_generators_latent.py.
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"decoder", "gaussian"}))
 def test_every_network_builds_and_gives_logits(name):
     size = 160 if name == "pretrained" else 12
@@ -128,6 +130,20 @@ def test_pretrained_classifiers_normalize_as_their_library_does(source, channels
         config: Any = model.network.pretrained_cfg
         mean, std = sum(config["mean"]) / 3, sum(config["std"]) / 3
     torch.testing.assert_close(model(images), model.network((images - mean) / std))
+
+
+def test_discriminator_is_spectrally_normalized_and_reads_labels():
+    network = Discriminator(1, 4, [4, 6, 8])
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    for _ in range(30):
+        network(images, labels)
+    network.eval()
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.Embedding)]
+    assert len(layers) == 3 * 3 + 2
+    for layer in layers:
+        top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert top.item() == pytest.approx(1, abs=0.02)
+    assert (network(images, labels) - network(images, labels.roll(1))).abs().min() > 1e-6
 
 
 def test_light_work_imports_no_heavy_library():
