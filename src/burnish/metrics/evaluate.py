@@ -1,6 +1,6 @@
 """All metrics of generated images or their features, in one pass."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -45,7 +45,6 @@ def evaluate(
     *,
     num_neighbors: int = 3,
     seed: int = 0,
-    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of generated images at full precision, with what identifies them.
 
@@ -61,7 +60,6 @@ def evaluate(
             features, or if the reference names a shipped extractor.
         num_neighbors: k of precision, recall, density and coverage; at least 1.
         seed: Seed of the subsets of the KID and of the shuffle of the Inception Score.
-        progress: Called after each batch with the number of generated images done so far.
 
     Returns:
         A dict for JSON. A metric that cannot be computed is None, and ``warnings`` says why.
@@ -78,7 +76,7 @@ def evaluate(
         device = generated.device if isinstance(generated, Tensor) else "cpu"
         features = load_extractor(features, device)
     real = _reference(reference, features)
-    side = _side("generated", generated, features, progress)
+    side = _side("generated", generated, features)
     return _result(side, real, features, num_neighbors, seed)
 
 
@@ -97,12 +95,7 @@ def _reference(
     return Reference(side.moments, side.features[kept_rows(count)], count, name, sha256, "given")
 
 
-def _side(
-    name: str,
-    images: Images,
-    extractor: FeatureExtractor | None,
-    progress: Callable[[int], object] | None = None,
-) -> _Side:
+def _side(name: str, images: Images, extractor: FeatureExtractor | None) -> _Side:
     """Return the features of images, or of features that are given."""
     total, ids, rows, probabilities = MomentSum(), [], [], []
     for batch_ids, batch_rows, batch_probabilities in _batches(name, images, extractor):
@@ -111,8 +104,6 @@ def _side(
         rows.append(batch_rows)
         if batch_probabilities is not None:
             probabilities.append(batch_probabilities)
-        if progress:
-            progress(total.count)
     if total.count < 2:
         raise InputError(f"metrics need at least 2 {name} images, not {total.count}")
     order = np.argsort(np.concatenate(ids), kind="stable")
@@ -126,8 +117,6 @@ def _batches(
     """Yield ids, features and probabilities."""
     if _are_features(images):
         features = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-        if not np.isfinite(features).all():
-            raise InputError(f"the {name} features hold NaN or infinite values")
         for start in range(0, len(features), BATCH_SIZE):
             part = features[start : start + BATCH_SIZE]
             yield np.arange(start, start + len(part)), part, None
