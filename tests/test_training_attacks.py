@@ -29,7 +29,7 @@ def test_the_attack_on_the_real_lowers_their_logit_within_the_ball(guide, batch)
     real, _ = batch
     pushed = attack_real(guide, real, REAL)
     assert (guide.realness(pushed, real.labels) < guide.realness(*pair(real)) - 0.1).all()
-    assert (pushed - real.images).flatten(1).norm(dim=1).max() <= REAL.eps + 1e-6
+    assert (pushed - real.images).flatten(1).norm(dim=1).max() <= 0.5 + 1e-6
     assert pushed.min() >= 0 and pushed.max() <= 1
 
 
