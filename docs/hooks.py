@@ -15,8 +15,6 @@ from typing import Any
 __all__ = ["on_page_content", "on_page_markdown"]
 
 SOURCE = Path(__file__).parents[1] / "src"
-# Settings import neither torch nor anything else that building the site does not have.
-sys.path.insert(0, str(SOURCE))
 
 # A link from docs/ to a file beside it, e.g. [name](../results/name.json).
 OUTSIDE = re.compile(
@@ -66,6 +64,9 @@ def _path(link: re.Match[str]) -> str:
 
 
 def _settings(comment: re.Match[str]) -> str:
+    # Settings import neither torch nor anything else that building the site does not have.
+    if str(SOURCE) not in sys.path:
+        sys.path.insert(0, str(SOURCE))
     from burnish.schema import settings_of
 
     module, name = comment.groups()
