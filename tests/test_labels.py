@@ -1,4 +1,4 @@
-"""Labels to refine towards: pseudo, balanced, and exact quotas close to the best assignment."""
+"""Labels to refine towards: pseudo, balanced, and exact quotas near the best assignment."""
 
 import itertools
 

@@ -1,10 +1,14 @@
-"""Which class each image is refined towards: given, pseudo or balanced (Ganz & Elad 2023).
+r"""Which class each image is refined towards.
 
-* given: the label the generator was conditioned on.
-* pseudo: the guide's own opinion, argmax_k f_k(x), asked once, on the image as it came.
-* balanced: for unconditional generators, whose pseudo labels pile up on some classes. The mean
-  logits m of the set are subtracted, argmax_k(f_k(x) - m_k); with quotas, every class gets its
-  exact share of images.
+* given: the label that the generator was conditioned on.
+* pseudo: the guide's most likely class, :math:`\arg\max_k f_k(x)`, of the image before refinement.
+* balanced: for unconditional generators, whose pseudo labels gather in a few classes. The mean
+  logits :math:`m` of the set are subtracted: :math:`\arg\max_k (f_k(x) - m_k)`.
+* quotas: every class gets the same number of images, chosen for the highest total
+  :math:`\log p(y|x)`.
+
+Pseudo and balanced labels are those of Ganz & Elad 2023, "BIGRoC: Boosting Image Generation via a
+Robust Classifier", https://arxiv.org/abs/2108.03702. Exact quotas are ours.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,11 +17,14 @@ import torch
 from torch import Tensor
 
 from burnish.errors import unknown
+from burnish.refine.settings import LABELINGS
 from burnish.samples import Samples
 
-__all__ = ["LABELINGS", "assign_with_quotas", "balanced_labels", "choose_labels", "pseudo_labels"]
+__all__ = [
+    "assign_with_quotas", "balanced_labels", "choose_labels", "equal_quotas", "pseudo_labels",
+]  # fmt: skip
 
-LABELINGS = ("given", "pseudo", "balanced", "quotas")
+# Images that the mean logits of balanced labels are taken from, as in the released notebooks.
 NUM_FOR_MEAN = 1000
 
 
@@ -25,13 +32,16 @@ NUM_FOR_MEAN = 1000
 def choose_labels(
     batches: Iterable[Samples], guide: Callable[[Tensor], Tensor], labeling: str
 ) -> Tensor:
-    """Return the class to refine each image towards, ``[N]``, from the guide's logits.
+    """Return the class to refine each image towards, ``[N]`` int64, by the guide's logits.
 
     Args:
-        batches: All the images, in order.
-        guide: ``images -> logits [B, K]``.
-        labeling: ``pseudo``, ``balanced`` (means over the first 1,000 images, as in the paper's
-            notebooks) or ``quotas`` (equal ones).
+        batches: All images, in order.
+        guide: ``images [B, C, H, W] -> logits [B, K]``.
+        labeling: ``pseudo``, ``balanced`` (with the mean of the first 1,000 images) or ``quotas``
+            (equal ones).
+
+    Raises:
+        InputError: There is no such labeling.
     """
     if labeling not in LABELINGS[1:]:
         raise unknown("labeling", labeling, LABELINGS[1:])
@@ -49,12 +59,17 @@ def pseudo_labels(logits: Tensor) -> Tensor:
 
 
 def balanced_labels(logits: Tensor, mean_logits: Tensor) -> Tensor:
-    """Return argmax_k(f_k - m_k), ``[N]``: the class an image is more like than others are."""
+    """Return the class whose logit is farthest above its mean, ``[N]``.
+
+    Args:
+        logits: ``[N, K]``.
+        mean_logits: ``[K]``.
+    """
     return (logits - mean_logits).argmax(1)
 
 
 def equal_quotas(num_images: int, num_classes: int) -> Tensor:
-    """Split ``num_images`` into ``num_classes`` parts that differ by one at most."""
+    """Split ``num_images`` into ``num_classes`` parts, ``[K]`` int64, that differ by at most 1."""
     quotas = torch.full((num_classes,), num_images // num_classes)
     quotas[: num_images % num_classes] += 1
     return quotas
@@ -63,9 +78,13 @@ def equal_quotas(num_images: int, num_classes: int) -> Tensor:
 def assign_with_quotas(logits: Tensor, quotas: Tensor, num_rounds: int = 600) -> Tensor:
     """Return labels ``[N]`` that meet exact class quotas at nearly the highest total log p(y|x).
 
-    Maximising sum_i log p(y_i|x_i) under quotas is a transport problem. Its soft form is solved
-    for one price per class by Sinkhorn's iteration, at a falling temperature; images then choose
-    by f_k - price_k, the most decided first, and take their next choice where a class is full.
+    Maximizing ``sum_i log p(y_i|x_i)`` under quotas is an optimal transport problem. Sinkhorn's
+    iteration solves its entropic form for one price per class, at a falling temperature. Images
+    then choose the class of the highest ``log p - price``. Those whose best class leads by most
+    choose first; where a class is full, the next best is taken.
+
+    Source of the iteration: Cuturi 2013, "Sinkhorn Distances: Lightspeed Computation of Optimal
+    Transport", https://arxiv.org/abs/1306.0895.
 
     Args:
         logits: ``[N, K]``.

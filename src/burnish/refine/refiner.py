@@ -96,17 +96,29 @@ class Refiner:
             labels: ``[B]``.
             ids: ``[B]``, for the noise of SGLD; None for 0 .. B - 1.
         """
-        numbers = range(len(images)) if ids is None else ids.tolist()
-        slots = Slots(images.to(self.device), max(len(images), self.batch_size))
-        slots.enter(range(len(images)), images.to(self.device), labels, list(numbers))
-        yield slots.images[: len(images)].to(images.device, copy=True)
+        ids = torch.arange(len(images)) if ids is None else ids
+        parts = [part.split(self.batch_size) for part in (images, labels, ids)]
+        climbs = [self._path(*inputs) for inputs in zip(*parts, strict=True)]
+        newest = [next(climb) for climb in climbs]
+        while newest:
+            yield torch.cat(newest)
+            found = [next(climb, None) for climb in climbs]
+            if all(one is None for one in found):
+                return
+            newest = [old if new is None else new for old, new in zip(newest, found, strict=True)]
+
+    def _path(self, images: Tensor, labels: Tensor, ids: Tensor) -> Iterator[Tensor]:
+        here = images.to(self.device)
+        slots = Slots(here, self.batch_size)
+        slots.enter(range(len(here)), here, labels, ids.tolist())
+        yield slots.images[: len(here)].to(images.device, copy=True)
         if self.settings.num_steps == 0:
             return
         for _ in ascend(
             self.objective, slots, self._step, self.settings.num_steps,
             threshold=self.threshold, noise=_noise(self.settings), gradient=self._gradient,
         ):  # fmt: skip
-            yield slots.images[: len(images)].to(images.device, copy=True)
+            yield slots.images[: len(here)].to(images.device, copy=True)
 
     @property
     def _gradient(self) -> Gradient:
