@@ -1,129 +1,177 @@
-"""What is chosen for speed: by capability, memory and measuring; never at a cost in results."""
+"""What is chosen for speed: by capability, memory and kept measurements; results stay the same."""
 
 import json
 import types
 
+import psutil
 import pytest
 import torch
 
+from burnish.ascent.step import value_and_gradient
+from burnish.files import cache_folder
+from burnish.guide.model import Guide
 from burnish.networks.frozen import Frozen
 from burnish.networks.resnet import ResNet
-from burnish.refine import speed
+from burnish.refine.speed import (
+    batch_size_for,
+    choose_precision,
+    compiled_gradient,
+    pays_to_compile,
+)
+
+SHAPE = (1, 8, 8)
+IMAGES, LABELS = torch.rand(4, *SHAPE), torch.tensor([0, 1, 2, 3])
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(speed, "CACHE", tmp_path / "cache" / "speed.json")
-    return speed.CACHE
+class Unusable(Guide):
+    """A guide that must not be called."""
+
+    def forward(self, images):
+        raise AssertionError("the guide was called")
 
 
-IMAGES = torch.rand(4, 1, 8, 8)
+def speed_file():
+    return cache_folder() / "speed.json"
 
 
-def plain(images):
-    return images + 0.1, images.sum()
+def put_seconds(**seconds):
+    """Replace the one measurement that is kept."""
+    (key,) = json.loads(speed_file().read_text())
+    speed_file().write_text(json.dumps({key: seconds}))
 
 
 @pytest.fixture
-def compiler(monkeypatch):
-    """Stand in for torch.compile and the clock: what it returns, how long things take."""
-    fake = types.SimpleNamespace(result=lambda images: plain(images), calls=0)
-    seconds = {"plain": 1.0, "compiled": 0.5}
+def capabilities(monkeypatch):
+    """Set what the processor says of itself."""
 
-    def compile(step, **options):
-        fake.calls += 1
-        return fake.result
+    def put(**able):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
 
-    def clock(step, arguments, repeats=3):
-        return seconds["plain" if step is plain else "compiled"]
-
-    monkeypatch.setattr(torch, "compile", compile)
-    monkeypatch.setattr(speed, "_clock", clock)
-    fake.seconds = seconds
-    return fake
+    return put
 
 
-def choose(num_calls, mode="auto"):
-    return speed.fastest(plain, plain, (IMAGES,), num_calls, "a step", mode)
+@pytest.fixture
+def put_compiler(monkeypatch):
+    """Stand in for torch.compile by a function of the plain gradient."""
+
+    def put(compile_):
+        monkeypatch.setattr(torch, "compile", lambda plain, **_: compile_(plain))
+        compiled_gradient.cache_clear()
+
+    yield put
+    compiled_gradient.cache_clear()
 
 
-def test_short_jobs_are_not_compiled(compiler):
-    assert choose(100) is plain and choose(1e6, "never") is plain
-    compiler.seconds["plain"] = 100.0
-    assert choose(19) is plain and compiler.calls == 0
-    assert choose(21) is compiler.result
+def test_without_bfloat16_nothing_is_measured(guide, capabilities):
+    capabilities(avx2=True)
+    assert choose_precision(Unusable(guide.network), SHAPE, 4) == "float32"
+    assert not speed_file().exists()
 
 
-def test_long_jobs_take_what_is_faster_and_remember_it(compiler, cache):
-    assert choose(1000) is compiler.result and compiler.calls == 1
-    (record,) = json.loads(cache.read_text()).values()
-    assert (record["plain_s"], record["compiled_s"]) == (1.0, 0.5)
-    compiler.seconds["compiled"] = 2.0
-    assert choose(1000, "always") is compiler.result  # asked for, faster or not
-    # What was measured just now is known from here on: nothing is compiled again to find it out.
-    assert choose(1000) is plain and compiler.calls == 2
+@pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16"])
+def test_bfloat16_must_be_a_tenth_faster(guide, capabilities, able):
+    capabilities(**{able: True})
+    choose_precision(guide, SHAPE, 4)
+    for seconds, expected in ((0.89, "bfloat16"), (0.91, "float32"), (2.0, "float32")):
+        put_seconds(float32=1.0, bfloat16=seconds)
+        assert choose_precision(guide, SHAPE, 4) == expected
 
 
-def test_a_compiled_step_that_gains_less_than_compiling_takes_is_left(compiler, cache):
-    choose(1000)
-    (key,) = json.loads(cache.read_text())
-    record = {"plain_s": 1.0, "compiled_s": 0.99, "compiling_s": 60.0}
-    cache.write_text(json.dumps({key: record}))
-    assert choose(1000) is plain and choose(10_000) is compiler.result
+def test_measurements_are_kept_by_network_shape_batch_size_and_processor(guide, capabilities):
+    capabilities(avx512_bf16=True, cpu_name="one")
+    choose_precision(guide, SHAPE, 4)
+    choose_precision(guide, SHAPE, 4)
+    choose_precision(guide, SHAPE, 2)
+    other = Guide(ResNet(1, 4, width=2, num_blocks=1)).eval()
+    choose_precision(other, SHAPE, 4)
+    choose_precision(other, (1, 12, 12), 4)
+    capabilities(avx512_bf16=True, cpu_name="two")
+    choose_precision(guide, SHAPE, 4)
+    assert len(json.loads(speed_file().read_text())) == 5
 
 
-def test_a_compiled_step_that_fails_or_strays_is_not_used(compiler):
-    compiler.result = lambda images: (images - 0.1, images.sum())
-    assert choose(1000) is plain
-
-    def broken(images):
-        raise RuntimeError("no C++ compiler")
-
-    compiler.result = broken
-    with pytest.warns(UserWarning, match="going on without it: RuntimeError no C"):
-        assert choose(1000, "always") is plain
-
-
-def test_a_broken_cache_is_no_obstacle(compiler, cache):
-    cache.parent.mkdir()
-    cache.write_text("{")
-    assert choose(1000) is compiler.result
-    cache.unlink()
-    cache.mkdir()  # cannot be written either
-    assert choose(1000) is compiler.result
+@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"a": 1}', None])
+def test_a_cache_that_cannot_be_used_is_no_obstacle(guide, capabilities, content):
+    capabilities(avx512_bf16=True)
+    if content is None:
+        speed_file().mkdir()  # which cannot be written either
+    else:
+        speed_file().write_text(content)
+    assert choose_precision(guide, SHAPE, 4) in ("float32", "bfloat16")
+    assert content is None or len(json.loads(speed_file().read_text())) == 1
 
 
-def test_the_batch_fits_the_memory_that_is_free(monkeypatch):
+def pays(guide, num_calls, mode="auto"):
+    frozen = guide.frozen()
+    return pays_to_compile(frozen.objective("logit"), frozen, IMAGES, LABELS, num_calls, mode)
+
+
+def test_short_jobs_and_never_measure_nothing(guide):
+    unusable = Unusable(guide.network)
+    for num_calls, mode in ((19, "auto"), (1e9, "never")):
+        objective = unusable.objective("logit")
+        assert not pays_to_compile(objective, unusable, IMAGES, LABELS, num_calls, mode)
+    assert not speed_file().exists()
+
+
+def test_compiling_must_gain_more_than_it_takes(guide, put_compiler):
+    put_compiler(lambda plain: plain)
+    pays(guide, 1, "always")
+    put_seconds(plain=1.0, compiled=0.9, compiling=60.0)
+    found = [pays(guide, num_calls) for num_calls in (100, 599, 601)]
+    assert found == [False, False, True]
+    put_seconds(plain=1.0, compiled=0.1, compiling=1.0)
+    assert not pays(guide, 119) and pays(guide, 121)  # two minutes are the shortest job
+    assert pays(guide, 1, "always") and not pays(guide, 1e9, "never")
+    put_seconds(plain=1.0, compiled=1.1, compiling=1.0)
+    assert not pays(guide, 1e9) and not pays(guide, 1e9, "always")
+
+
+def test_a_compiled_gradient_that_points_elsewhere_is_not_used(guide, put_compiler):
+    def astray(plain):
+        def gradient(*inputs):
+            found, values, watched = plain(*inputs)
+            return -found, values, watched
+
+        return gradient
+
+    put_compiler(astray)
+    assert not pays(guide, 1e9, "always")
+
+
+def test_a_compiler_that_fails_is_reported_once_and_not_used(guide, put_compiler):
+    def broken(plain):
+        def gradient(*inputs):
+            raise RuntimeError("no C++ compiler\nand a long explanation")
+
+        return gradient
+
+    put_compiler(broken)
+    with pytest.warns(UserWarning, match="going on without it: RuntimeError no C.. compiler$"):
+        assert not pays(guide, 1e9, "always")
+    assert not pays(guide, 1e9, "always") and not pays(guide, 1e9)  # a warning would be an error
+
+
+def test_the_batch_fits_into_the_memory_that_is_free(monkeypatch):
     network = Frozen(ResNet(3, 10, width=16, num_blocks=1))
     free = types.SimpleNamespace(available=2**40)
-    monkeypatch.setattr(speed.psutil, "virtual_memory", lambda: free)
-    assert speed.batch_size_for(network, (3, 32, 32)) == 64
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    assert batch_size_for(network, (3, 32, 32)) == 32
     # The stem alone keeps 16 channels of 32 x 32 before and after its activation.
     free.available = 3 * 2 * (2 * 2 * 16 * 32 * 32 * 4)
-    assert speed.batch_size_for(network, (3, 32, 32)) == 1
+    assert batch_size_for(network, (3, 32, 32)) == 1
     free.available = 3 * 32 * 2**20
-    some = speed.batch_size_for(network, (3, 32, 32))
-    assert 4 <= some <= 32 and speed.batch_size_for(network, (3, 64, 64)) in (some // 4, some // 8)
-
-
-def test_bfloat16_is_for_devices_that_multiply_it(monkeypatch):
-    for able, expected in (({}, "float32"), ({"avx512_bf16": True}, "bfloat16")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
-        assert speed.precision_for(torch.device("cpu")) == expected
-    assert speed.precision_for(torch.device("meta")) == "float32"
+    some = batch_size_for(network, (3, 32, 32))
+    assert 4 <= some < 32 and batch_size_for(network, (3, 64, 64)) in (some // 4, some // 8)
 
 
 @pytest.mark.slow
-def test_a_really_compiled_step_is_the_same_step(guide):
-    from burnish.refine.refiner import Refiner, RefineSettings
-    from burnish.samples import Samples
-
-    images, labels = torch.rand(8, 1, 8, 8), torch.arange(8) % 4
-    settings = RefineSettings(eps=1.0, step_size=0.25, num_steps=5, stop_quantile=0.9)
-    samples = Samples(images, labels, torch.arange(8))
-    (exact,) = Refiner(guide, settings, "float32", compile="never")([samples], labels)
-    (compiled,) = Refiner(guide, settings, "float32", compile="always")([samples], labels)
-    assert json.loads(speed.CACHE.read_text())
-    # Once, in fastest, where a compiler's failure does no harm; not again when the climb begins.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-    torch.testing.assert_close(compiled.samples.images, exact.samples.images, rtol=0, atol=1e-4)
+def test_a_really_compiled_gradient_is_the_plain_one(guide):
+    compiled_gradient.cache_clear()
+    objective = guide.frozen().objective("ce")
+    plain = value_and_gradient(objective, IMAGES, LABELS)
+    with torch.no_grad():
+        compiled = compiled_gradient("cpu")(objective, IMAGES, LABELS)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert not ours.requires_grad
