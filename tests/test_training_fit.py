@@ -234,6 +234,28 @@ def test_a_training_without_one_finite_step_is_none(tmp_path):
         record(tmp_path, not_finite=range(4), num_steps=4)
 
 
+def test_of_equal_validations_the_first_is_returned(tmp_path):
+    seen = []
+
+    def scores(model):
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        return {"score": 0.5}
+
+    assert_same_state(go(tmp_path, validate=scores).state_dict(), seen[0])
+
+
+def test_every_step_of_every_seed_has_random_numbers_of_its_own(tmp_path):
+    drawn = []
+
+    def loss(model, batch, step) -> tuple[torch.Tensor, dict[str, float]]:
+        drawn.append(torch.rand(()).item())
+        return model(batch.images).square().mean(), {}
+
+    for seed in (0, 1):
+        go(tmp_path / str(seed), loss, TrainingConfig(**{**vars(CONFIG), "seed": seed}))
+    assert len(set(drawn)) == 2 * CONFIG.num_steps
+
+
 @pytest.mark.parametrize("best", [0, 2, 3])
 def test_the_best_validation_is_returned(tmp_path, best):
     seen = []
