@@ -4,17 +4,15 @@ from pathlib import Path
 
 import click
 
-from burnish.cli.options import DEVICE
+from burnish.cli.options import DEVICE, flag
 
 __all__ = ["demo"]
 
 
 @click.command(short_help="See all of it once, with models that ship. No network, no data.")
 @click.argument("data", default="fashion_mnist")
-@click.option("--out", type=Path, default=Path("demo"), metavar="FOLDER", show_default=True,
-              help="For the images, the ledger, result.json and report.html.")  # fmt: skip
-@click.option("--num-images", type=int, default=1000, metavar="INT", show_default=True,
-              help="How many, from seed 0 on; at least 10.")  # fmt: skip
+@flag("--out", Path("demo"), "Folder for the images, the ledger, result.json and report.html.")
+@flag("--num-images", 1000, "How many images, from seed 0 on; at least 10.")
 @DEVICE
 def demo(data: str, out: Path, num_images: int, device: str) -> None:
     """Sample, refine, score and show, with models of DATA that ship: fashion_mnist or cifar10.

@@ -1,4 +1,4 @@
-"""Command-line flags from dataclasses: names, types, ranges, defaults and help texts."""
+"""Command-line flags; most come from dataclasses, with types, ranges, defaults and help texts."""
 
 import dataclasses
 import typing
@@ -10,31 +10,34 @@ import click
 
 from burnish.schema import Setting, settings_of
 
-__all__ = ["DEVICE", "flags"]
+__all__ = ["DEVICE", "DRY_RUN", "flag", "flags", "given"]
 
-Command = Callable[..., Any]
-
-METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
-DEVICE = click.option(
-    "--device",
-    default="auto",
-    metavar="NAME",
-    help="Where to compute: cpu, cuda, or auto for a GPU if there is one.",
-)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
-def flags(kind: type, note: str = "") -> Callable[[Command], Command]:
+def flag(name: str, default: Any, text: str, **options: Any) -> Decorator:
+    """Give a command one flag of its own; a default that is a type makes it a flag without one."""
+    kind = default if isinstance(default, type) else type(default)
+    kind = Path if issubclass(kind, Path) else kind
+    value = None if isinstance(default, type) else default
+    options = {"metavar": METAVARS[kind], "show_default": value not in (None, ""), **options}
+    names = options.pop("names", ())
+    return click.option(name, *names, type=kind, default=value, help=text, **options)
+
+
+def flags(kind: type, note: str = "") -> Decorator:
     """Give a command one flag for each field of a dataclass.
 
-    The command gets what the user has given, and nothing else, as keywords. What was not given
-    keeps the dataclass's own default, and the dataclass checks the values.
+    The command gets what the user has given, and None for the rest: what was not given keeps the
+    dataclass's own default. The dataclass checks the values.
 
     Args:
         kind: The dataclass.
         note: Said in place of the defaults, where something else decides them.
     """
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for setting in reversed(settings_of(kind)):
             command = _option(setting, note)(command)
         return command
@@ -42,29 +45,39 @@ def flags(kind: type, note: str = "") -> Callable[[Command], Command]:
     return decorate
 
 
-def given(kind: type, values: dict[str, Any]) -> Any:
-    """Make a dataclass of the flags that were given."""
-    names = [setting.name for setting in settings_of(kind)]
-    return kind(**{name: values[name] for name in names if values.get(name) is not None})
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags that the user has given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _option(setting: Setting, note: str) -> Callable[[Command], Command]:
-    name = setting.name.replace("_", "-")
-    text = " ".join(filter(None, [setting.help, _range(setting), _default(setting, note)]))
+DEVICE = flag(
+    "--device", "auto", "Where to compute: cpu, cuda, or auto for a GPU if there is one."
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done and stop.")
+
+
+def _option(setting: Setting, note: str) -> Decorator:
+    name, default = setting.name.replace("_", "-"), setting.default
+    if note or default is None or default is dataclasses.MISSING or default in ("", ()):
+        default = note
+    elif isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    parts = [
+        setting.help,
+        f"({setting.range})" if setting.range else "",
+        f"[default: {default}]" if default != "" else "",
+    ]
+    text = " ".join(filter(None, parts))
     if setting.type is bool:
         return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=text)
-    parse, metavar = _type(setting)
-    return click.option(f"--{name}", setting.name, type=parse, metavar=metavar, help=text)
-
-
-def _type(setting: Setting) -> tuple[Any, str]:
+    parse, metavar = setting.type, METAVARS.get(setting.type, "")
     if setting.choices:
         # Plain text: the dataclass's own error suggests the nearest choice.
-        return str, "|".join(map(str, setting.choices))
-    if typing.get_origin(setting.type) is tuple:
-        item = typing.get_args(setting.type)[0]
-        return _List(item), f"{METAVARS[item]},..."
-    return setting.type, METAVARS.get(setting.type, "TEXT")
+        parse, metavar = str, "|".join(map(str, setting.choices))
+    elif typing.get_origin(parse) is tuple:
+        item = typing.get_args(parse)[0]
+        parse, metavar = _List(item), f"{METAVARS[item]},..."
+    return click.option(f"--{name}", setting.name, type=parse, metavar=metavar, help=text)
 
 
 class _List(click.ParamType):
@@ -74,22 +87,7 @@ class _List(click.ParamType):
         self.item, self.name = item, f"list of {item.__name__}"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
         try:
             return tuple(self.item(part) for part in value.split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a {self.name}", param, ctx)
-
-
-def _range(setting: Setting) -> str:
-    return f"({setting.range})" if setting.range else ""
-
-
-def _default(setting: Setting, note: str) -> str:
-    value = setting.default
-    if note or value is None or value is dataclasses.MISSING or value in ("", ()):
-        return f"[default: {note}]" if note else ""
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    return f"[default: {value}]"

@@ -4,38 +4,23 @@ from pathlib import Path
 
 import click
 
+from burnish.cli.options import flag
+
 __all__ = ["pack"]
+
+REAL = (
+    "Real images that no network of the run has seen, for the reference statistics. Without them "
+    "the guide alone is packed."
+)
 
 
 @click.command(short_help="Pack the models of a run for others, at half precision.")
 @click.argument("run", type=Path)
-@click.option("--out", type=Path, required=True, metavar="FOLDER", help="Folder to fill.")
-@click.option(
-    "--tuning",
-    type=Path,
-    metavar="PATH",
-    help="JSON of burnish tune; its choice becomes the default of the guide.",
-)
-@click.option(
-    "--real",
-    type=Path,
-    metavar="PATH",
-    help="Real images that no network of the run has seen, for the reference "
-    "statistics. Without them the guide alone is packed.",
-)
-@click.option(
-    "--source",
-    default="",
-    metavar="TEXT",
-    help="What results call the real images. [default: the name of the file]",
-)
-@click.option(
-    "--features",
-    default="plain,wide",
-    metavar="NAME,...",
-    show_default=True,
-    help="Feature extractors to pack.",
-)
+@flag("--out", Path, "Folder to fill.", required=True)
+@flag("--tuning", Path, "JSON of burnish tune; its choice becomes the default of the guide.")
+@flag("--real", Path, REAL)
+@flag("--source", "", "What results call the real images; without it, the name of the file.")
+@flag("--features", "plain,wide", "Feature extractors to pack.", metavar="NAME,...")
 def pack(
     run: Path, out: Path, tuning: Path | None, real: Path | None, source: str, features: str
 ) -> None:

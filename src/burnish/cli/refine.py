@@ -6,28 +6,25 @@ from typing import Any
 import click
 import yaml
 
-from burnish.cli.options import flags
+from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import RefineOptions
 from burnish.refine.settings import RefineSettings
 
 __all__ = ["refine"]
 
+OUT = (
+    "An .npz, a .parquet, or without suffix a folder of PNG. Beside it: OUT.ledger.parquet, one "
+    "row per image, and OUT.card.json, the settings."
+)
+
 
 @click.command(short_help="Move images up the gradient of a guide.")
 @click.argument("samples", type=Path)
-@click.option("--guide", required=True, metavar="NAME", help="What is climbed, see above.")
-@click.option(
-    "--out",
-    type=Path,
-    default=Path("refined.npz"),
-    metavar="PATH",
-    show_default=True,
-    help="An .npz, a .parquet, or a name without suffix for a folder of PNG. Beside it: "
-    "OUT.ledger.parquet, one row per image, and OUT.card.json, the settings.",
-)
+@flag("--guide", str, "What is climbed, see above.", required=True)
+@flag("--out", Path("refined.npz"), OUT)
 @flags(RefineOptions)
 @flags(RefineSettings, note="by preset and guide, see --dry-run")
-@click.option("--dry-run", is_flag=True, help="Print the plan, settings resolved, and stop.")
+@DRY_RUN
 def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) -> None:
     """Move SAMPLES a few careful steps up the gradient of a guide.
 
@@ -43,8 +40,7 @@ def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) 
     """
     from burnish.jobs.refine import plan_refine
 
-    chosen = {name: value for name, value in options.items() if value is not None}
-    plan = plan_refine(samples, guide, out, **chosen)
+    plan = plan_refine(samples, guide, out, **given(options))
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     card = plan.run()

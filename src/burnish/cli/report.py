@@ -4,20 +4,19 @@ from pathlib import Path
 
 import click
 
+from burnish.cli.options import flag
+
 __all__ = ["report"]
+
+OUT = (
+    "An .html page; a .png, the picture of one pair of files; or an .md page of the tables of "
+    "measurements in a folder."
+)
 
 
 @click.command(short_help="Show results, pairs of images and trainings on one page.")
 @click.argument("results", nargs=-1, required=True, type=Path)
-@click.option(
-    "--out",
-    type=Path,
-    default=Path("report.html"),
-    metavar="PATH",
-    show_default=True,
-    help="An .html page; a .png for the picture of a pair of files; or an .md page of "
-    "the tables of measurements in a folder.",
-)
+@flag("--out", Path("report.html"), OUT)
 def report(results: tuple[Path, ...], out: Path) -> None:
     r"""Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
 
@@ -32,24 +31,18 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     """
     from burnish.errors import InputError
     from burnish.files import check_target
+    from burnish.report.figures import write_pairs
+    from burnish.report.page import write_report
+    from burnish.report.results_page import write_results_page
 
     check_target(out, *results)
+    wanted = {".png": (2, "the generated and the refined images"), ".md": (1, "a folder")}
+    if out.suffix in wanted and len(results) != wanted[out.suffix][0]:
+        raise InputError(f"for a {out.suffix} name {wanted[out.suffix][1]}, and nothing else")
     if out.suffix == ".png":
-        from burnish.report.figures import write_pairs
-
-        if len(results) != 2:
-            raise InputError(
-                "a .png shows one pair of files: the generated and the refined images"
-            )
         write_pairs(results[0], results[1], out)
     elif out.suffix == ".md":
-        from burnish.report.results_page import write_results_page
-
-        if len(results) != 1:
-            raise InputError("an .md page shows the tables of one folder")
         write_results_page(results[0], out)
     else:
-        from burnish.report.page import write_report
-
         write_report(results, out)
     print(out)

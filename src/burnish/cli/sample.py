@@ -6,7 +6,7 @@ from typing import Any
 import click
 import yaml
 
-from burnish.cli.options import flags
+from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import SampleOptions
 
 __all__ = ["sample"]
@@ -14,23 +14,10 @@ __all__ = ["sample"]
 
 @click.command(short_help="Make images with a generator.")
 @click.argument("generator")
-@click.option(
-    "--seeds",
-    default="0-999",
-    metavar="LIST",
-    show_default=True,
-    help="One image per seed, e.g. 0-999 or 1,2,5-10.",
-)
-@click.option(
-    "--out",
-    type=Path,
-    default=Path("samples.npz"),
-    metavar="PATH",
-    show_default=True,
-    help="An .npz, a .parquet, or a name without suffix for a folder of PNG.",
-)
+@flag("--seeds", "0-999", "One image per seed, e.g. 0-999 or 1,2,5-10.", metavar="LIST")
+@flag("--out", Path("samples.npz"), "An .npz, a .parquet, or without suffix a folder of PNG.")
 @flags(SampleOptions)
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@DRY_RUN
 def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any) -> None:
     """Make images with GENERATOR. Image i depends on seed i alone, not on the batch.
 
@@ -42,8 +29,7 @@ def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any)
     """
     from burnish.jobs.sample import plan_sample
 
-    chosen = {name: value for name, value in options.items() if value is not None}
-    plan = plan_sample(generator, seeds, out, **chosen)
+    plan = plan_sample(generator, seeds, out, **given(options))
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     plan.run()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import yaml
 
-from burnish.cli.options import DEVICE
+from burnish.cli.options import DEVICE, DRY_RUN, flag
 from burnish.schema import plain
 
 __all__ = ["train"]
@@ -14,25 +14,11 @@ __all__ = ["train"]
 @click.command(short_help="Train feature extractors, generators and guides.")
 @click.argument("what", metavar="WHAT")
 @click.argument("experiment", type=Path)
-@click.option(
-    "--data",
-    default="",
-    metavar="PATH",
-    help="Where the real images are, if not where the experiment says.",
-)
-@click.option(
-    "--out",
-    type=Path,
-    default=Path("runs"),
-    metavar="FOLDER",
-    show_default=True,
-    help="Folder of runs; this one goes to OUT/NAME.",
-)
-@click.option(
-    "--only", default="", metavar="NAME", help="Train only the feature extractor of this name."
-)
+@flag("--data", "", "Where the real images are, if not where the experiment says.")
+@flag("--out", Path("runs"), "Folder of runs; this one goes to OUT/NAME.")
+@flag("--only", "", "Train only the feature extractor of this name.")
 @DEVICE
-@click.option("--dry-run", is_flag=True, help="Print the resolved experiment and stop.")
+@DRY_RUN
 def train(
     what: str, experiment: Path, data: str, out: Path, only: str, device: str, dry_run: bool
 ) -> None:
@@ -45,7 +31,7 @@ def train(
       generator          the generator under generator:, a VAE, GAN or Gaussian
       joint              the guide; it needs a generator or a file of generated images
       self-distillation  the consistency model, fine-tuned on its refined images
-      all                the first four in turn, with the one generator that is described
+      all                features, the one generator that is described, and joint
 
     Example: burnish train all experiments/digits.yaml
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from burnish.cli.options import DEVICE, flags, given
+from burnish.cli.options import DEVICE, flag, flags, given
 from burnish.studies.tune import TuneOptions
 
 __all__ = ["tune"]
@@ -13,23 +13,16 @@ __all__ = ["tune"]
 
 @click.command(short_help="Choose the settings of refinement for these images.")
 @click.argument("samples", type=Path)
-@click.option("--guide", required=True, metavar="NAME", help="As for burnish refine.")
-@click.option("--real", required=True, metavar="NAME",
-              help="Real images or their statistics, as for burnish evaluate.")  # fmt: skip
-@click.option("--features", metavar="NAME", help="Feature extractor, as for burnish evaluate.")
-@click.option("--out", type=Path, default=Path("tuning.json"), metavar="PATH", show_default=True,
-              help="A JSON file with every row and the choice.")  # fmt: skip
+@flag("--guide", str, "As for burnish refine.", required=True)
+@flag("--real", str, "Real images or their statistics, as for evaluate.", required=True)
+@flag("--features", str, "Feature extractor, as for burnish evaluate.")
+@flag("--out", Path("tuning.json"), "A JSON file with every row and the choice.")
 @DEVICE
 @flags(TuneOptions)
 def tune(
-    samples: Path,
-    guide: str,
-    real: str,
-    features: str | None,
-    out: Path,
-    device: str,
+    samples: Path, guide: str, real: str, features: str | None, out: Path, device: str,
     **options: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Sweep the settings of refinement on SAMPLES and choose by the FID.
 
     The lowest FID wins whose recall is high enough; if no setting lowers the FID, the choice is to
@@ -39,17 +32,13 @@ def tune(
     Example: burnish tune samples.npz --guide cifar10 --real cifar10/plain
     """
     from burnish.files import check_target, write_json
-    from burnish.jobs.plan import resolve_device
     from burnish.studies.tune import tune as run
 
     check_target(out, samples, Path(real))
-    result = run(
-        samples, guide, real, features, given(TuneOptions, options),
-        device=resolve_device(device),
-    )  # fmt: skip
+    tried = TuneOptions(**given(options))
+    result = run(samples, guide, real, features, tried, device=device)
     write_json(out, result)
     for row in result["rows"]:
         numbers = "  ".join(f"{key} {row[key]:.4g}" for key in ("fid", "precision", "recall"))
         print(f"{numbers}  {row['refine'] or 'as they are'}")
-    chosen = result["chosen"]
-    print(f"{out}: {chosen}" if chosen else f"{out}: leave these images as they are")
+    print(f"{out}: {result['chosen'] or 'leave these images as they are'}")
