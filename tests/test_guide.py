@@ -131,10 +131,12 @@ def test_a_frozen_copy_has_the_logits_and_image_gradients_of_the_original(guide)
     class Named(Guide):
         """A subclass, with something of its own."""
 
+        note = ""
+
     original = Named(guide.network, guide.card).eval()
-    original.note = "kept"  # pyright: ignore[reportAttributeAccessIssue]
+    original.note = "kept"
     frozen = original.frozen()
-    assert type(frozen) is Named and frozen.note == "kept"  # pyright: ignore
+    assert type(frozen) is Named and frozen.note == "kept"
     images, labels = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 1])
     for name in OBJECTIVES:
         theirs = value_and_gradient(original.objective(name), images, labels)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from burnish.errors import InputError
+from burnish.errors import InputError, unknown
 from burnish.files import (
     card_path,
     check_target,
@@ -33,8 +33,8 @@ from burnish.refine.refiner import Refiner, check_fit
 from burnish.refine.settings import RefineSettings
 from burnish.refine.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
-from burnish.schema import split
-from burnish.storage.formats import open_samples, write_samples
+from burnish.schema import settings_of, split
+from burnish.storage.formats import check_output, open_samples, write_samples
 from burnish.storage.sample_file import SampleFile
 
 __all__ = ["RefinePlan", "plan_refine"]
@@ -132,7 +132,13 @@ def plan_refine(
     Raises:
         InputError: Something is missing or does not fit together.
     """
+    known = [s.name for kind in (RefineOptions, RefineSettings) for s in settings_of(kind)]
+    for name in options:
+        if name not in known:
+            raise unknown("option", name, known)
     given, overrides = split(RefineOptions, options)
+    if settings and (given.preset or overrides):
+        raise InputError("give settings, or a preset with overrides, but not both")
     name, device, labels = str(guide), resolve_device(given.device), given.labels
     if isinstance(guide, Guide):
         name = str(guide.card.get("name", "guide"))
@@ -161,7 +167,7 @@ def plan_refine(
 
 
 def _check_targets(source: Path, out: Path) -> None:
-    check_target(out, source)
+    check_output(out, source)
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in the folder that is refined; choose another place")
     for path in (ledger_path(out), card_path(out)):

@@ -18,7 +18,7 @@ from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.progress import progress, span
 from burnish.schema import read
 from burnish.seeds import parse_seeds
-from burnish.storage.formats import write_samples
+from burnish.storage.formats import check_output, write_samples
 
 __all__ = ["SamplePlan", "plan_sample"]
 
@@ -84,8 +84,8 @@ def plan_sample(
     given = read(SampleOptions, options, "options")
     text = seeds if isinstance(seeds, str) else span(list(seeds))
     count = len(parse_seeds(text))
-    for path in (out, card_path(out)):
-        check_target(path)
+    check_output(out)
+    check_target(card_path(out))
     name, device, label = str(generator), resolve_device(given.device), given.label
     if isinstance(generator, Generator):
         name = str(generator.card.get("name", "generator"))

@@ -21,7 +21,7 @@ from burnish.files import check_target, write_aside
 from burnish.samples import Samples
 from burnish.storage.sample_file import SampleFile, checked
 
-__all__ = ["FORMATS", "open_samples", "write_samples"]
+__all__ = ["FORMATS", "check_output", "open_samples", "write_samples"]
 
 # By the suffix of the path; a path without one is a folder of images.
 FORMATS = {
@@ -82,24 +82,39 @@ def write_samples(
         InputError: The path cannot be written, or the samples are not as announced.
     """
     path = Path(path)
+    check_output(path)
+    if num_images < 1:
+        raise InputError(f"{path}: {num_images} images to write; there must be at least one")
+    if names is not None and len(names) != num_images:
+        raise InputError(f"{path}: {num_images} images but {len(names)} names")
+    with write_aside(path) as aside:
+        _module(path.suffix.lower()).write(
+            aside, checked(path, samples, num_images), num_images, names
+        )
+    return path
+
+
+def check_output(path: Path, *inputs: Path) -> None:
+    """Refuse a path that :func:`write_samples` would refuse, before any work is done.
+
+    Args:
+        path: Where samples are to be written.
+        inputs: What is read; the output must not replace it.
+
+    Raises:
+        InputError: The path cannot be written, or no format has its suffix.
+    """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise InputError(
             f"{path}: unknown suffix {path.suffix!r}; writable are {_suffixes()} and folders of "
             "PNG (a name without suffix)"
         )
-    if num_images < 1:
-        raise InputError(f"{path}: {num_images} images to write; there must be at least one")
-    if names is not None and len(names) != num_images:
-        raise InputError(f"{path}: {num_images} images but {len(names)} names")
-    check_target(path)
+    check_target(path, *inputs)
     if not suffix and path.is_file():
         raise InputError(f"{path} is a file; choose another name for the folder")
     if not suffix and path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder is not empty; empty it or choose another name")
-    with write_aside(path) as aside:
-        _module(suffix).write(aside, checked(path, samples, num_images), num_images, names)
-    return path
 
 
 def _module(suffix: str) -> Any:
