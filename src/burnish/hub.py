@@ -47,13 +47,9 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
     A shipped name wins over a path. What is neither, but looks like ``owner/name``, is taken for a
     repository on the hub; of it, only configuration and safetensors files are fetched.
 
-    Args:
-        kind: What is looked for.
-        name: As given by the user.
-        others: Further valid names, for the error message.
-
     Raises:
-        InputError: There is nothing of that name, or the hub cannot be reached.
+        InputError: There is nothing of that name, or the hub cannot be reached; ``others`` are
+            further valid names for the message.
     """
     known, path = shipped(kind), Path(name)
     if name in known:
@@ -65,10 +61,6 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
     near = {item.partition("/")[0] for item in (*known, *others)}
     if not HUB_ID.fullmatch(name) or name.partition("/")[0] in near:
         raise unknown(kind, name, [*known, *others, "PATH", "OWNER/NAME"])
-    return _download(kind, name)
-
-
-def _download(kind: Kind, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:

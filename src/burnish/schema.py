@@ -26,15 +26,7 @@ __all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Which numbers a setting may have: ``low <= value <= high``.
-
-    Args:
-        low: Smallest value.
-        high: Largest value.
-        above: Exclude ``low`` itself.
-        below: Exclude ``high`` itself.
-        finite: Refuse infinity and NaN.
-    """
+    """Which numbers a setting may have; ``above`` and ``below`` exclude the limits themselves."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -118,7 +110,7 @@ def check(config: Any) -> None:
     """Refuse values out of their ranges or choices; for a dataclass's ``__post_init__``.
 
     Raises:
-        InputError: A value is outside; the message names the setting.
+        InputError: The message names the setting.
     """
     for setting in settings_of(type(config)):
         value = getattr(config, setting.name)

@@ -97,7 +97,7 @@ class Unbounded(L2Ball):
 
 def ball_of(norm: str, eps: float | None) -> Ball:
     """Return the ball of a norm, ``l2``, ``linf`` or ``none``, and a radius."""
-    if norm == "none" or eps is None or math.isinf(eps):
+    if norm == "none" or eps is None:
         return Unbounded()
     return {"l2": L2Ball, "linf": LinfBall}[norm](eps)
 

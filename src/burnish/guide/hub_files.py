@@ -41,11 +41,7 @@ better = burnish.refine(images, labels=labels, guide=guide)
 
 
 def write_hub_files(guide: "Guide", folder: Path) -> None:
-    """Write ``model.safetensors``, ``config.json`` and ``README.md`` into a folder.
-
-    Raises:
-        InputError: The card does not say how to rebuild the network.
-    """
+    """Write ``model.safetensors``, ``config.json`` and ``README.md`` into a folder."""
     if "network" not in guide.card:
         raise InputError(
             "the card of this guide does not say how to rebuild its network; give "
