@@ -295,7 +295,8 @@ def test_slots_say_who_entered_and_who_is_finished():
 
 def test_balls_by_name():
     assert ball_of("l2", 0.5) == L2Ball(0.5) and ball_of("linf", 0.5) == LinfBall(0.5)
-    assert ball_of("none", None) == ball_of("l2", math.inf) == ball_of("l2", None) == Unbounded()
+    assert ball_of("none", None) == ball_of("l2", None) == Unbounded()
+    assert ball_of("l2", math.inf) == L2Ball(math.inf)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
