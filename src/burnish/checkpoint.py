@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from burnish.errors import InputError
 from burnish.files import write_aside
@@ -25,24 +25,19 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool
     Args:
         path: The file; replaced if it exists.
         model: The network that ``build(card["network"])`` built.
-        card: JSON values that rebuild and identify the model; ``network`` holds the name and the
-            arguments of the network.
+        card: JSON values that rebuild (``network``: its name and arguments) and identify it.
         half: Store floating-point weights as float16; loading makes them float32 again.
     """
-    state: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
-        state[name] = tensor.half() if half and tensor.is_floating_point() else tensor
+    state = {name: values.cpu().contiguous() for name, values in model.state_dict().items()}
+    if half:
+        state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
     with write_aside(path) as aside:
         save_file(state, aside, metadata={"card": json.dumps(dict(card))})
         aside.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a model from its file alone.
-
-    Args:
-        path: What :func:`save_model` wrote.
+    """Rebuild a model from what :func:`save_model` wrote.
 
     Returns:
         The model, in eval mode with float32 weights, and its card.

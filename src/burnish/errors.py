@@ -19,15 +19,14 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     Args:
         kind: What the name stands for, e.g. ``"preset"``.
         name: The name given.
-        choices: The known names, in the order to list them; names in capitals stand for others
+        choices: The known names in the order to list them; those in capitals stand for others
             (``"PATH"``) and are never suggested.
     """
     choices = list(choices)
     by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
     hint = f"choose from: {some}" if choices else "there is none to choose from"
-    if near:
+    if near := difflib.get_close_matches(name.lower(), by_lower, n=1):
         hint = f"did you mean {by_lower[near[0]]!r}?"
         if len(choices) <= 10:
             hint += f" Known: {some}"

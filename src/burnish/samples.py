@@ -1,6 +1,6 @@
 """Samples: a batch of images with labels and ids, and the conversion to and from uint8.
 
-Images are float32 in [0, 1] everywhere in burnish. They become uint8 only in files and for feature
+Images are float32 in [0, 1] everywhere. They become uint8 only in files and for feature
 extractors, by rounding to the nearest of 256 levels; all levels survive a round trip.
 """
 
@@ -40,7 +40,7 @@ class Samples:
         for name, values in (("labels", self.labels), ("ids", self.ids)):
             if values is not None and tuple(values.shape) != shape[:1]:
                 raise InputError(f"{shape[0]} images but {name} of shape {list(values.shape)}")
-        if shape[0] and not bool(torch.isfinite(self.images).all()):
+        if not bool(torch.isfinite(self.images).all()):
             raise InputError("the images contain NaN or infinite values")
         if shape[0] and (self.images.min() < 0 or self.images.max() > 1):
             low, high = self.images.min().item(), self.images.max().item()

@@ -26,13 +26,10 @@ NETWORKS = {
 
 
 def build(arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network from its card entry.
+    """Build a network with random weights, in train mode, from its card entry.
 
     Args:
         arguments: ``{"name": ..., **constructor arguments}``; ``name`` is a key of ``NETWORKS``.
-
-    Returns:
-        The network with random weights, in train mode.
 
     Raises:
         InputError: The name is unknown or the arguments do not fit the network.

@@ -1,12 +1,12 @@
 """Small convolutional networks that serve as feature extractors where Inception cannot.
 
-They learn classes or, without labels, which two views are of one image; metrics then compare
-their features. They are plain feed-forward networks, unlike the residual guides: an extractor that
-resembles the guide would overrate refined images. ``kernel_size``, ``activation`` and ``pooling``
-make extractors that differ from each other.
+They learn classes or, without labels, which two views are of one image. They are plain
+feed-forward networks, unlike the residual guides: an extractor that resembles the guide would
+overrate refined images. ``kernel_size``, ``activation`` and ``pooling`` make them differ.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -58,20 +58,16 @@ class ConvNet(nn.Module):
             raise unknown("pooling", pooling, POOLINGS)
         if num_features < 1:
             raise InputError(f"num_features starts at 1, not {num_features}")
+        active, padding = ACTIVATIONS[activation], kernel_size // 2
         layers: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
-            padding = kernel_size // 2
-            layers += [nn.Conv2d(before, after, kernel_size, padding=padding, bias=False)]
-            layers += [nn.BatchNorm2d(after), ACTIVATIONS[activation]()]
-            if index < len(widths) - 1:
-                layers.append(POOLINGS[pooling](2))
+        for before, after in pairwise([in_channels, *widths]):
+            conv = nn.Conv2d(before, after, kernel_size, padding=padding, bias=False)
+            layers += [conv, nn.BatchNorm2d(after), active(), POOLINGS[pooling](2)]
         self.normalize = Normalize(mean, std)
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers[:-1])
         # A 2 x 2 grid instead of one mean, so that features also tell where things are.
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.embed = nn.Sequential(
-            nn.Linear(4 * widths[-1], num_features), ACTIVATIONS[activation]()
-        )
+        self.embed = nn.Sequential(nn.Linear(4 * widths[-1], num_features), active())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
 
     def forward_features(self, images: Tensor) -> Tensor:

@@ -19,14 +19,11 @@ class Decoder(nn.Module):
     """Map latents and labels to images.
 
     Args:
-        in_channels: Channels of the images, 1 for gray, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of classes, K.
         image_size: Height and width; divisible by 2 ** (len(widths) - 1).
         latent_size: Numbers per latent, L.
         widths: Channels at each resolution, the lowest resolution first; each next one doubles it.
-
-    Returns:
-        ``forward(latents [B, L], labels [B]) -> images [B, C, H, W]`` in [0, 1].
 
     Raises:
         ValueError: The image size cannot be halved so often.
@@ -55,7 +52,7 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(widths[-1], in_channels, 3, padding=1)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Return images ``[B, C, H, W]`` in [0, 1]."""
+        """Return images ``[B, C, H, W]`` in [0, 1] of latents ``[B, L]`` and labels ``[B]``."""
         hidden = self.start(latents).view(-1, *self.start_shape)
         for block in self.blocks:
             hidden = block(hidden, labels)
@@ -65,11 +62,7 @@ class Decoder(nn.Module):
 
 
 class _ClassNorm(nn.Module):
-    """Batch norm with a gain and a bias per class.
-
-    Dumoulin et al. 2017, "A Learned Representation For Artistic Style", section 2.2,
-    https://arxiv.org/abs/1610.07629.
-    """
+    """A gain and a bias per class: Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
 """Networks that read an image beside a decoder: the encoder of a VAE, the discriminator of a GAN.
 
 Both are stacks of residual blocks that halve the resolution, as in Miyato et al. 2018, "Spectral
-Normalization for Generative Adversarial Networks", figures 9 and 10,
-https://arxiv.org/abs/1802.05957. They take pixels in [0, 1].
+Normalization for Generative Adversarial Networks", figures 9, 10, https://arxiv.org/abs/1802.05957.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(widths[-1] * side**2, 2 * latent_size)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior's mean and log variance, ``[B, L]`` each."""
+        """Return the posterior's mean and log variance, ``[B, L]``; images are in [0, 1]."""
         hidden = self.blocks(images * 2 - 1) + self.label(labels)[:, :, None, None]
         mean, log_variance = self.head(torch.relu(hidden).flatten(1)).float().chunk(2, 1)
         # Wider than any useful posterior; keeps exp finite in the first steps.
@@ -79,20 +79,13 @@ class Discriminator(nn.Module):
 
 def _blocks(in_channels: int, widths: Sequence[int], normalize: bool) -> nn.Sequential:
     """Return one block per width; all but the last halve the resolution."""
-    before = [in_channels, *widths]
-    return nn.Sequential(
-        *(
-            _DownBlock(before[index], width, index == 0, index < len(widths) - 1, normalize)
-            for index, width in enumerate(widths)
-        )
-    )
+    last = len(widths) - 1
+    pairs = enumerate(pairwise([in_channels, *widths]))
+    return nn.Sequential(*(_DownBlock(*pair, i == 0, i < last, normalize) for i, pair in pairs))
 
 
 class _DownBlock(nn.Module):
-    """Two convolutions beside a 1 x 1 one, then the mean of 2 x 2 pixels.
-
-    The first block has no activation before its convolutions: it would discard half of the pixels.
-    """
+    """Two convolutions beside a 1 x 1 one, then the mean of 2 x 2 pixels."""
 
     def __init__(self, before: int, after: int, first: bool, halve: bool, normalize: bool) -> None:
         super().__init__()
@@ -101,6 +94,7 @@ class _DownBlock(nn.Module):
             return nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if normalize else nn.ReLU()
 
         self.residual = nn.Sequential(
+            # An activation of the pixels themselves would discard half of them.
             nn.Identity() if first else active(before),
             nn.Conv2d(before, after, 3, padding=1),
             active(after),

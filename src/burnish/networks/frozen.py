@@ -4,12 +4,10 @@ This saves work in three ways:
 
 * Batch norm is a fixed affine map,
   :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`, and is folded into the convolution
-  before it: fewer passes over memory, forward and backward, per layer.
+  before it. A network whose path depends on the data has no graph for torch.fx to read and keeps
+  its batch norms.
 * Weights are cast to the compute precision once instead of at every call.
 * Data are stored channels-last, the layout that fast convolution kernels take.
-
-torch.fx reads the network's graph. A network whose path depends on the data has no such graph; it
-keeps its batch norms and gets the other two.
 """
 
 import copy
@@ -47,12 +45,16 @@ class Frozen(nn.Module):
         self.network = copy.deepcopy(network).eval()
         self._pairs = _foldable(network)
         names = dict(self.network.named_modules(remove_duplicate=False))
-        for conv, norm in self._pairs:
-            _give_bias(names[conv])
-            rest = _after_norm(names[norm])
-            for alias in [name for name, module in names.items() if module is names[norm]]:
-                parent, _, child = alias.rpartition(".")
-                setattr(self.network.get_submodule(parent), child, rest)
+        for conv_name, norm_name in self._pairs:
+            conv, norm = names[conv_name], names[norm_name]
+            assert isinstance(conv, nn.Conv2d)
+            if conv.bias is None:
+                conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
+            # timm's batch norms bring an activation, which stays.
+            kept = [(name, getattr(norm, name)) for name in ("drop", "act") if hasattr(norm, name)]
+            rest = nn.Sequential(OrderedDict(kept))
+            for alias in [name for name, module in names.items() if module is norm]:
+                self.network.set_submodule(alias, rest)
         for module in self.network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(PRECISIONS[precision])
@@ -80,10 +82,8 @@ class Frozen(nn.Module):
     @torch.no_grad()
     def refresh(self, network: nn.Module) -> None:
         """Copy the weights of a network of the same architecture, and fold them again."""
-        theirs = {
-            **dict(network.named_parameters(remove_duplicate=False)),
-            **dict(network.named_buffers(remove_duplicate=False)),
-        }
+        theirs = dict(network.named_parameters(remove_duplicate=False))
+        theirs |= dict(network.named_buffers(remove_duplicate=False))
         folded = {f"{conv}.{name}" for conv, _ in self._pairs for name in ("weight", "bias")}
         ours = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
         for name, value in ours.items():
@@ -116,12 +116,11 @@ class _Tracer(fx.Tracer):
 def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     """Return (convolution, batch norm) names where the norm is the convolution's only reader.
 
-    Both are called once, and nothing else reads or shares their weights. The graph only serves to
-    find them; what runs is the network's own code.
+    Both are called once, and nothing else reads or shares their weights. The graph only finds
+    them; what runs is the network's own code.
     """
-    traced = copy.deepcopy(network).eval()
     try:
-        graph = _Tracer().trace(traced)
+        graph = _Tracer().trace(copy.deepcopy(network).eval())
     except Exception:  # fx passes on whatever the network's code raises on a symbolic tensor
         return []
     modules = dict(network.named_modules(remove_duplicate=False))
@@ -138,19 +137,16 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
 
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not node.args:
-            continue
-        before, norm = node.args[0], modules[node.target]
-        if not _is_batch_norm(norm) or norm.running_mean is None:
-            continue
+        before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
-        conv = modules[str(before.target)]
+        names = str(before.target), str(node.target)
+        conv, norm = (modules[name] for name in names)
         # A parametrized weight (spectral norm, for example) is no parameter and changes by call.
-        if type(conv) is not nn.Conv2d or "weight" not in conv._parameters:
-            continue
-        if alone(str(before.target)) and alone(str(node.target)):
-            pairs.append((str(before.target), str(node.target)))
+        plain = type(conv) is nn.Conv2d and "weight" in conv._parameters
+        fixed = _is_batch_norm(norm) and norm.running_mean is not None
+        if plain and fixed and all(map(alone, names)):
+            pairs.append(names)
     return pairs
 
 
@@ -160,15 +156,3 @@ def _is_batch_norm(module: nn.Module) -> bool:
     # By name, because importing timm takes seconds.
     timm = f"{kind.__module__}.{kind.__name__}" == "timm.layers.norm_act.BatchNormAct2d"
     return kind is nn.BatchNorm2d or timm
-
-
-def _give_bias(conv: nn.Module) -> None:
-    assert isinstance(conv, nn.Conv2d)
-    if conv.bias is None:
-        conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
-
-
-def _after_norm(norm: nn.Module) -> nn.Module:
-    """Return what remains of a batch norm without its affine map."""
-    rest = {name: getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)}
-    return nn.Sequential(OrderedDict(rest)) if rest else nn.Identity()

@@ -21,17 +21,11 @@ class Gaussian(nn.Module):
     ``latent_size`` eigenvectors :math:`v_j` of largest eigenvalue :math:`\lambda_j` are kept.
 
     Args:
-        in_channels: Channels of the images, 1 for gray, 3 for RGB.
+        in_channels: 1 for gray, 3 for RGB.
         num_classes: Number of classes, K.
         image_size: Height and width.
         latent_size: Number of directions kept, L; at most the number of values of an image.
-
-    Returns:
-        ``forward(latents [B, L], labels [B]) -> images [B, C, H, W]`` clamped to [0, 1].
     """
-
-    means: Tensor
-    basis: Tensor
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, latent_size: int = 128
@@ -46,7 +40,7 @@ class Gaussian(nn.Module):
         self.basis = nn.Parameter(torch.zeros(latent_size, num_values), requires_grad=False)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Return images ``[B, C, H, W]`` in [0, 1]."""
+        """Return images ``[B, C, H, W]`` clamped to [0, 1] of latents ``[B, L]``."""
         values = self.means[labels] + latents @ self.basis
         return values.view(-1, *self.image_shape).clamp(0, 1)
 

@@ -9,12 +9,7 @@ __all__ = ["Normalize"]
 
 
 class Normalize(nn.Module):
-    """Map images to (images - mean) / std, channel by channel.
-
-    Args:
-        mean: One value per channel, in [0, 1] pixel units.
-        std: One value per channel, above 0, in the same units.
-    """
+    """Map images to (images - mean) / std, with one mean and one std > 0 per channel."""
 
     mean: Tensor
     std: Tensor

@@ -39,7 +39,12 @@ class PretrainedClassifier(nn.Module):
         mean, std = IMAGENET_MEAN, IMAGENET_STD
         try:
             if library == "timm":
-                self.network = _of_timm(name, pretrained, in_chans=in_channels, **options)
+                import timm
+
+                if not timm.is_model(name):
+                    raise unknown("timm model", name, timm.list_models())
+                options |= {"in_chans": in_channels}
+                self.network: nn.Module = timm.create_model(name, pretrained, **options)
                 settings: Any = self.network.pretrained_cfg
                 mean, std = settings.get("mean", mean), settings.get("std", std)
             elif library == "torchvision":
@@ -47,7 +52,13 @@ class PretrainedClassifier(nn.Module):
                     raise InputError(f"{source} takes RGB images; models of timm also take gray")
                 if pretrained and options:
                     raise InputError(f"{source}: pretrained weights have their own num_classes")
-                self.network = _of_torchvision(name, pretrained, **options)
+                from torchvision import models
+
+                names = models.list_models(module=models)
+                if name not in names:
+                    raise unknown("torchvision model", name, names)
+                weights = "DEFAULT" if pretrained else None
+                self.network = models.get_model(name, weights=weights, **options)
             else:
                 raise unknown("library", library, ["timm", "torchvision"])
         except (OSError, RuntimeError) as error:
@@ -59,20 +70,3 @@ class PretrainedClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         return self.network(self.normalize(images))
-
-
-def _of_timm(name: str, pretrained: bool, **options: Any) -> nn.Module:
-    import timm
-
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
-    return timm.create_model(name, pretrained=pretrained, **options)
-
-
-def _of_torchvision(name: str, pretrained: bool, **options: Any) -> nn.Module:
-    from torchvision import models
-
-    names = models.list_models(module=models)
-    if name not in names:
-        raise unknown("torchvision model", name, names)
-    return models.get_model(name, weights="DEFAULT" if pretrained else None, **options)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
+from burnish.files import cache_folder
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.formats import open_samples
 
 __all__ = ["Dataset", "load_dataset", "parse_rows"]
 
-CACHE = Path.home() / ".cache" / "burnish"
 NAMES = ("cifar10", "digits", "fashion_mnist")
 
 
@@ -96,7 +96,7 @@ def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
     """
     name = f"{source}[{rows}]" if rows else source
     if source in NAMES and not Path(source).exists():
-        images, labels = _named(source, split)
+        images, labels = _digits() if source == "digits" else _downloaded(source, split)
         part = parse_rows(rows, len(images))
         return Dataset(images[part], labels[part], name)
     file = open_samples(source)
@@ -107,21 +107,18 @@ def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
     for batch in file:
         start, end = end, end + len(batch)
         if end > part.start:
-            here = slice(max(part.start - start, 0), part.stop - start)
-            kept.append(to_uint8(batch.images[here]))
+            kept.append(to_uint8(batch.images[max(part.start - start, 0) : part.stop - start]))
         if end >= part.stop:
             break
     return Dataset(torch.cat(kept), file.labels[part], name)
 
 
-def _named(name: str, split: str) -> tuple[Tensor, Tensor]:
-    if name == "digits":
-        return _digits()
+def _downloaded(name: str, split: str) -> tuple[Tensor, Tensor]:
     from torchvision import datasets
 
     kind = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
     try:
-        found = kind(str(CACHE), train=split == "train", download=True)
+        found = kind(str(cache_folder()), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise InputError(

@@ -1,9 +1,8 @@
 """Samples as a folder of images: flat, or with one sub-folder per class.
 
-If the names of all class folders are numbers, these are the labels. Otherwise the label is the
+If the names of all class folders are numbers, these are the labels; otherwise the label is the
 folder's place in sorted order, as in ``ImageFolder`` of torchvision. Images are ordered by file
-name, then by folder name, so that numbered files are read in the order in which they were written,
-whatever their class.
+name, then by folder name, so that numbered files are read as written, whatever their class.
 """
 
 import os
@@ -31,34 +30,27 @@ class Reader(SampleFile):
     Images are gray if all of them are, RGB otherwise; transparency is dropped. Other files and
     hidden ones are ignored. ``classes`` holds the names of the class folders; empty if flat.
 
-    Args:
-        path: The folder.
-        batch_size: Images per batch.
-
     Raises:
         InputError: No images, images of several sizes, 16-bit or unreadable images, or images
             both beside and inside sub-folders.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
-        files, self.classes = _find(path)
-        shapes = [inspect(file, str(file)) for file in files]
-        for file, shape in zip(files, shapes, strict=True):
+        self._files, self.classes = _find(path)
+        shapes = [inspect(file, str(file)) for file in self._files]
+        for file, shape in zip(self._files, shapes, strict=True):
             if shape[1:] != shapes[0][1:]:
                 raise different_size(str(file), shape, shapes[0])
-        label_of = {name: label for label, name in enumerate(self.classes)}
-        if all(re.fullmatch(r"\d{1,9}", name) for name in self.classes):
-            # A class may have no images, or have lost its folder.
-            label_of = {name: int(name) for name in self.classes}
-        labels = [label_of[file.parent.name] for file in files] if self.classes else None
-        self._files = files
+        numbered = all(re.fullmatch(r"\d{1,9}", name) for name in self.classes)
+        label_of = {n: int(n) if numbered else place for place, n in enumerate(self.classes)}
+        labels = [label_of[file.parent.name] for file in self._files] if self.classes else None
         super().__init__(
             path,
             batch_size,
             image_shape=max(shapes),  # RGB as soon as one image is
-            num_images=len(files),
+            num_images=len(self._files),
             labels=None if labels is None else torch.tensor(labels),
-            names=[file.relative_to(path).as_posix() for file in files],
+            names=[file.relative_to(path).as_posix() for file in self._files],
         )
 
     def __iter__(self) -> Iterator[Samples]:
@@ -79,14 +71,8 @@ def write(
     """Write samples as PNG files, with labels into class folders ``00000``, ``00001``, ...
 
     Without ``names``, files are named by id if the ids ascend, so that the order of names is the
-    order of writing, and by place otherwise. Classes without images get an empty folder, because
-    other readers take the place of a folder for its label.
-
-    Args:
-        target: The folder to make.
-        samples: Batches of one image shape, ``num_images`` images in all.
-        num_images: Number of images that follow.
-        names: Relative path of each image; the suffix becomes ``.png``.
+    order of writing, and by place otherwise. The suffix of given names becomes ``.png``. Classes
+    without images get an empty folder, because other readers take a folder's place for its label.
 
     Raises:
         InputError: A name leaves the folder or occurs twice, or a label has over five digits.
@@ -95,17 +81,22 @@ def write(
     width = max(6, len(str(num_images - 1)))
     files: list[Path] = []
     ids: list[int] = []
+    num_folders = 0
     target.mkdir()
     for batch in samples:
-        if given is None and batch.labels is not None:
-            _make_class_folders(target, int(batch.labels.max()))
+        labels = batch.labels.tolist() if given is None and batch.labels is not None else None
+        if labels and max(labels) > 99_999:
+            raise InputError(
+                f"label {max(labels)}: a folder holds labels up to 99999; write an .npz instead"
+            )
+        while labels and num_folders <= max(labels):
+            (target / f"{num_folders:05d}").mkdir()
+            num_folders += 1
         for row, pixels in enumerate(to_uint8(batch.images)):
-            file = Path(given[len(files)] if given else f"{len(files):0{width}d}.png")
-            if given is None and batch.labels is not None:
-                file = Path(f"{int(batch.labels[row]):05d}") / file
-            (target / file).parent.mkdir(parents=True, exist_ok=True)
-            write_png(pixels, target / file)
-            files.append(target / file)
+            folder = target / f"{labels[row]:05d}" if labels else target
+            files.append(folder / (given[len(files)] if given else f"{len(files):0{width}d}.png"))
+            files[-1].parent.mkdir(parents=True, exist_ok=True)
+            write_png(pixels, files[-1])
         ids += batch.ids.tolist()
     ascending = ids[0] >= 0 and all(a < b for a, b in pairwise(ids))
     if given is None and ascending and ids[-1] >= len(ids):
@@ -143,17 +134,6 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
     names = [name for name, is_folder in seen if not is_folder]
     images = [folder / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     return images, [name for name, is_folder in seen if is_folder]
-
-
-def _make_class_folders(target: Path, label: int) -> None:
-    """Make the folders of all classes up to this label, so that places and labels agree."""
-    if label > 99_999:
-        raise InputError(
-            f"label {label}: a folder holds labels up to 99999; write an .npz instead"
-        )
-    while not (target / f"{label:05d}").exists() and label >= 0:
-        (target / f"{label:05d}").mkdir()
-        label -= 1
 
 
 def _png_names(names: Sequence[str]) -> list[str]:

@@ -1,9 +1,7 @@
 """Open and write samples in any format.
 
-Both directions hold one batch in memory and keep the order. Images in files are uint8: writing
-rounds to the nearest of 256 levels.
-
-To add a format, write a module with two names and add a line to ``FORMATS``:
+Both directions hold one batch in memory and keep the order. To add a format, write a module with
+two names and add a line to ``FORMATS``:
 
 * ``Reader(path, batch_size)``, a :class:`~burnish.storage.sample_file.SampleFile`
 * ``write(target, samples, num_images, names)``, which makes the file or folder ``target``
@@ -48,15 +46,11 @@ def open_samples(path: str | Path, batch_size: int = 256) -> SampleFile:
         raise InputError(f"cannot read batches of {batch_size} images; give 1 or more")
     suffix = path.suffix.lower()
     if path.is_dir():
-        parts = [part for part in path.glob("*.parquet") if not part.name.startswith(".")]
-        suffix = ".parquet" if parts else ""
+        suffix = ".parquet" if any(path.glob("[!.]*.parquet")) else ""
     elif suffix != ".parquet" and not path.exists():  # parquet takes patterns, too
         raise InputError(f"{path}: no such file or folder; check the path")
-    elif suffix not in FORMATS or not suffix:
-        raise InputError(
-            f"{path}: unknown suffix {path.suffix!r}; readable are {_suffixes()} and folders of "
-            "images"
-        )
+    elif not suffix or suffix not in FORMATS:
+        raise _unknown_suffix(path, "readable", "folders of images")
     return _module(suffix).Reader(path, batch_size)
 
 
@@ -71,7 +65,8 @@ def write_samples(
     Args:
         path: ``*.npz``, ``*.parquet``, or a name without suffix for a folder of PNG. An existing
             file is replaced; a folder must be new or empty.
-        samples: Batches of one image shape, all with labels or all without.
+        samples: Batches of one image shape, all with labels or all without. Images are rounded to
+            the nearest of 256 levels.
         num_images: Number of images that follow, 1 or more.
         names: Relative path of each image, kept by folders and parquet; None names files by id.
 
@@ -87,10 +82,9 @@ def write_samples(
         raise InputError(f"{path}: {num_images} images to write; there must be at least one")
     if names is not None and len(names) != num_images:
         raise InputError(f"{path}: {num_images} images but {len(names)} names")
+    batches = checked(path, samples, num_images)
     with write_aside(path) as aside:
-        _module(path.suffix.lower()).write(
-            aside, checked(path, samples, num_images), num_images, names
-        )
+        _module(path.suffix.lower()).write(aside, batches, num_images, names)
     return path
 
 
@@ -104,16 +98,12 @@ def check_output(path: Path, *inputs: Path) -> None:
     Raises:
         InputError: The path cannot be written, or no format has its suffix.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(
-            f"{path}: unknown suffix {path.suffix!r}; writable are {_suffixes()} and folders of "
-            "PNG (a name without suffix)"
-        )
+    if path.suffix.lower() not in FORMATS:
+        raise _unknown_suffix(path, "writable", "folders of PNG (a name without suffix)")
     check_target(path, *inputs)
-    if not suffix and path.is_file():
+    if not path.suffix and path.is_file():
         raise InputError(f"{path} is a file; choose another name for the folder")
-    if not suffix and path.is_dir() and any(path.iterdir()):
+    if not path.suffix and path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder is not empty; empty it or choose another name")
 
 
@@ -121,5 +111,6 @@ def _module(suffix: str) -> Any:
     return importlib.import_module(FORMATS[suffix])
 
 
-def _suffixes() -> str:
-    return ", ".join(suffix for suffix in FORMATS if suffix)
+def _unknown_suffix(path: Path, able: str, others: str) -> InputError:
+    known = ", ".join(filter(None, FORMATS))
+    return InputError(f"{path}: unknown suffix {path.suffix!r}; {able} are {known} and {others}")

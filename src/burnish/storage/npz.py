@@ -7,10 +7,12 @@ read and written as streams, so a file may be larger than memory. Nothing is unp
 """
 
 import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -32,10 +34,6 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, 
 class Reader(SampleFile):
     """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch.
 
-    Args:
-        path: The file.
-        batch_size: Images per batch.
-
     Raises:
         InputError: The file is broken or not in the layout above.
     """
@@ -48,24 +46,19 @@ class Reader(SampleFile):
             raise InputError(f"{path}: no arr_0 in it, only {held}; save the images as arr_0")
         with _array(path, "arr_0") as (_, shape, dtype):
             num_images, height, width, channels = _nhwc(path, shape, dtype)
-        labels = _integers(path, "arr_1", num_images) if "arr_1" in members else None
-        super().__init__(
-            path,
-            batch_size,
-            image_shape=(channels, height, width),
-            num_images=num_images,
-            labels=labels,
-            ids=_integers(path, "ids", num_images) if "ids" in members else None,
+        labels, ids = (
+            _integers(path, name, num_images) if name in members else None
+            for name in ("arr_1", "ids")
         )
+        super().__init__(path, batch_size, (channels, height, width), num_images, labels, ids)
 
     def __iter__(self) -> Iterator[Samples]:
         channels, height, width = self.image_shape
-        size = channels * height * width
         with _array(self.path, "arr_0") as (stream, _, dtype):
             for start in range(0, len(self), self.batch_size):
                 places = range(start, min(start + self.batch_size, len(self)))
-                pixels = _numbers(self.path, stream, len(places) * size, dtype)
-                pixels = pixels.reshape(len(places), height, width, channels)
+                shape = (len(places), height, width, channels)
+                pixels = _numbers(self.path, stream, shape, dtype)
                 yield self._samples(_to_images(self.path, pixels), places)
 
     def _images(self, places: list[int]) -> Tensor:
@@ -83,22 +76,17 @@ def write(
 ) -> None:
     """Write samples batch by batch; equal samples give equal bytes, however they are batched.
 
-    Args:
-        target: The file to make.
-        samples: Batches of one image shape, ``num_images`` images in all, at least one.
-        num_images: Number of images that follow; the header before them states it.
-        names: Ignored; this format has no names.
+    The format has no names, so ``names`` are ignored.
     """
     del names
     # Filled in place: small tensors kept from every batch would fragment the memory.
     labels, ids = np.zeros((2, num_images), "<i8")
     place = 0
-    batch = next(samples)
-    labelled = batch.labels is not None
-    channels, height, width = batch.images.shape[1:]
+    first = next(samples)
+    channels, height, width = first.images.shape[1:]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         with _member(archive, "arr_0", (num_images, height, width, channels), "|u1") as stream:
-            while batch is not None:
+            for batch in chain([first], samples):
                 pixels = to_uint8(batch.images).permute(0, 2, 3, 1).contiguous()
                 stream.write(pixels.numpy().tobytes())
                 here = slice(place, place + len(batch))
@@ -106,14 +94,12 @@ def write(
                 if batch.labels is not None:
                     labels[here] = batch.labels.numpy()
                 place += len(batch)
-                batch = next(samples, None)
         # A zip has one open member at a time, so these follow the last image.
-        rest = {"arr_1": labels} if labelled else {}
-        if not np.array_equal(ids, np.arange(num_images)):
-            rest["ids"] = ids
-        for name, values in rest.items():
-            with _member(archive, name, (num_images,), "<i8") as stream:
-                stream.write(values.tobytes())
+        needed = first.labels is not None, not np.array_equal(ids, np.arange(num_images))
+        for name, values, is_needed in zip(("arr_1", "ids"), (labels, ids), needed, strict=True):
+            if is_needed:
+                with _member(archive, name, (num_images,), "<i8") as stream:
+                    stream.write(values.tobytes())
 
 
 @contextmanager
@@ -158,13 +144,14 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         yield stream, shape, dtype
 
 
-def _numbers(path: Path, stream: IO[bytes], count: int, dtype: np.dtype) -> np.ndarray:
-    """Read the next ``count`` numbers of an array as a writable array ``[count]``."""
+def _numbers(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Read the next numbers of an array as a writable array of this shape."""
+    size = math.prod(shape) * dtype.itemsize
     with _faults(path):
-        chunk = stream.read(count * dtype.itemsize)
-        if len(chunk) < count * dtype.itemsize:
+        chunk = stream.read(size)
+        if len(chunk) < size:
             raise EOFError("it ends before its last number")
-    return np.frombuffer(bytearray(chunk), dtype)
+    return np.frombuffer(bytearray(chunk), dtype).reshape(shape)
 
 
 def _integers(path: Path, name: str, num_images: int) -> Tensor:
@@ -174,7 +161,7 @@ def _integers(path: Path, name: str, num_images: int) -> Tensor:
             raise InputError(f"{path}: {name} is {dtype}; it must hold integers")
         if shape != (num_images,):
             raise InputError(f"{path}: {num_images} images but {name} of shape {list(shape)}")
-        return torch.from_numpy(_numbers(path, stream, num_images, dtype).astype(np.int64))
+        return torch.from_numpy(_numbers(path, stream, shape, dtype).astype(np.int64))
 
 
 def _nhwc(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
+from burnish.files import write_aside
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
@@ -30,10 +31,6 @@ class Reader(SampleFile):
     """Samples of ``.parquet`` files, one file after the other.
 
     The first image sets the size and gray or RGB; the others are checked when they are decoded.
-
-    Args:
-        path: A file, a folder of files, or a pattern such as ``data/train-*.parquet``.
-        batch_size: Images per batch.
 
     Raises:
         InputError: There is no file, or one is broken or not in the layout above.
@@ -50,11 +47,11 @@ class Reader(SampleFile):
         if not self._column:
             held = ", ".join(schema.names)
             raise InputError(f"{path}: no column image or img of encoded images, only {held}")
-        label = next((name for name in ("label", "labels") if name in schema.names), None)
         first = next(self._encoded(), None)
         if first is None:
             raise InputError(f"{path} holds no images")
-        # Ids of other data sets may be text; ours are integers.
+        label = next((name for name in ("label", "labels") if name in schema.names), None)
+        # Ids of other data sets may be text.
         has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
         super().__init__(
             path,
@@ -145,38 +142,31 @@ def _find_parts(path: Path) -> list[Path]:
 def write(
     target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None
 ) -> None:
-    """Write samples with images as PNG; equal samples give equal bytes, however they are batched.
-
-    Args:
-        target: The file to make.
-        samples: Batches of one image shape, at least one.
-        num_images: Ignored; the format does not need it beforehand.
-        names: The ``path`` of each image; None leaves it empty.
-    """
+    """Write samples as PNG, with ``names`` as the paths; equal samples give equal bytes."""
     del num_images
     ids: list[int] = []
     rows = _rows(samples, ids, names)
     group = list(islice(rows, 256))
-    columns = list(group[0])
-    with pq.ParquetWriter(target, _layout(columns), use_dictionary=False) as writer:
+    layout = _layout(list(group[0]))
+    with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
         while group:
-            writer.write_table(pa.Table.from_pylist(group, _layout(columns)))
+            writer.write_table(pa.Table.from_pylist(group, layout))
             group = list(islice(rows, 256))
     if ids != list(range(len(ids))):
-        _add_ids(target, ids, _layout([*columns, "id"]))
+        _add_ids(target, ids, _layout([*layout.names, "id"]))
 
 
 def _add_ids(target: Path, ids: list[int], layout: pa.Schema) -> None:
     """Rewrite a file with a column more; only at its end is it known whether it needs one."""
-    plain = target.rename(f"{target}.plain")
-    try:
-        with _opened(plain) as file, pq.ParquetWriter(target, layout, use_dictionary=False) as new:
-            for index in range(file.num_row_groups):
-                table = file.read_row_group(index)
-                part = [ids[index * 256 : index * 256 + len(table)]]
-                new.write_table(table.append_column(layout.field("id"), part).cast(layout))
-    finally:
-        plain.unlink()
+    with (
+        write_aside(target) as aside,
+        _opened(target) as file,
+        pq.ParquetWriter(aside, layout, use_dictionary=False) as writer,
+    ):
+        for index in range(file.num_row_groups):
+            table = file.read_row_group(index)
+            part = [ids[index * 256 : index * 256 + len(table)]]
+            writer.write_table(table.append_column(layout.field("id"), part).cast(layout))
 
 
 def _rows(

@@ -36,21 +36,16 @@ class SampleFile(ABC):
         self,
         path: Path,
         batch_size: int,
-        *,
         image_shape: tuple[int, int, int],
         num_images: int,
         labels: Tensor | None = None,
         ids: Tensor | None = None,
         names: list[str] | None = None,
     ) -> None:
-        if labels is not None and labels.min() < 0:
-            raise InputError(f"{path}: the label {int(labels.min())}; labels start at 0")
-        self.path = path
-        self.batch_size = batch_size
-        self.image_shape = image_shape
-        self.labels = labels
+        _check_labels(path, labels)
+        self.path, self.batch_size, self.image_shape = path, batch_size, image_shape
         self.ids = torch.arange(num_images) if ids is None else ids
-        self.names = names
+        self.labels, self.names = labels, names
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,12 +55,9 @@ class SampleFile(ABC):
         """Yield all samples in batches, in the order of the file."""
 
     def read(self, indices: Sequence[int]) -> Samples:
-        """Return the samples at these places, in the given order.
+        """Return the samples at these places (each of ``0 .. N-1``), in the given order.
 
         Folders and parquet read only these images; an npz is read up to the last of them.
-
-        Args:
-            indices: Places in the file, each of ``0 .. N-1``.
 
         Raises:
             InputError: There is no such place, or an image is unusable.
@@ -83,9 +75,8 @@ class SampleFile(ABC):
     def _samples(self, images: Tensor, places: Sequence[int]) -> Samples:
         """Return images with the labels and ids of their places."""
         index = torch.tensor(places, dtype=torch.int64)
-        return Samples(
-            images, None if self.labels is None else self.labels[index], self.ids[index]
-        )
+        labels = None if self.labels is None else self.labels[index]
+        return Samples(images, labels, self.ids[index])
 
 
 def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator[Samples]:
@@ -107,11 +98,13 @@ def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator
             shapes = f"{list(first.images.shape[1:])} and {list(batch.images.shape[1:])}"
             raise InputError(f"{path}: images of shapes {shapes}; a file holds one shape")
         if (batch.labels is None) != (first.labels is None):
-            raise InputError(
-                f"{path}: some images have labels and some have none; give all or none"
-            )
-        if batch.labels is not None and batch.labels.min() < 0:
-            raise InputError(f"{path}: the label {int(batch.labels.min())}; labels start at 0")
+            raise InputError(f"{path}: some images have labels, some have none; give all or none")
+        _check_labels(path, batch.labels)
         yield batch.to("cpu")
     if seen != num_images:
         raise InputError(f"{path}: {seen} of the {num_images} images announced; nothing kept")
+
+
+def _check_labels(path: Path, labels: Tensor | None) -> None:
+    if labels is not None and labels.min() < 0:
+        raise InputError(f"{path}: the label {int(labels.min())}; labels start at 0")
