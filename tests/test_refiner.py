@@ -8,8 +8,8 @@ import torch
 from burnish.errors import InputError
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.refine.refiner import Refiner, check_fit
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples, to_uint8
 
 PGD = RefineSettings(eps=1.0, step_size=0.25, num_steps=5)
@@ -80,6 +80,32 @@ def test_the_path_begins_at_the_images_and_goes_through_every_number_of_steps(
     unmoved = dataclasses.replace(settings, num_steps=0)
     (only,) = Refiner(guide, unmoved).path(samples.images, labels)
     assert torch.equal(only, samples.images)
+
+
+class Counting(Guide):
+    """A guide that notes how many images its objective is given."""
+
+    def objective(self, objective="logit"):
+        assess = super().objective(objective)
+
+        def counted(images, labels):
+            self.card["calls"].append(len(images))
+            return assess(images, labels)
+
+        return counted
+
+
+def test_every_call_of_the_guide_has_the_batch_size(guide):
+    samples = some_samples(11)
+    counting = Counting(guide.network, {**guide.card, "calls": []})
+    refiner = Refiner(counting, dataclasses.replace(PGD, stop_quantile=0.7), batch_size=4)
+    refine(refiner, samples, sizes=[1, 7])
+    for count in (1, 11):
+        list(refiner.path(samples.images[:count], torch.arange(count) % 4))
+    assert len(counting.card["calls"]) > 20 and set(counting.card["calls"]) == {4}
+    rows = []
+    refiner.guide.register_forward_hook(lambda *call: rows.append(len(call[2])))
+    assert len(refiner.logits(samples.images)) == 11 and rows == [4, 4, 4]
 
 
 @pytest.mark.parametrize("settings", [PGD, SGLD], ids=["pgd", "sgld"])

@@ -12,7 +12,7 @@ from burnish.files import cache_folder
 from burnish.guide.model import Guide
 from burnish.networks.frozen import Frozen
 from burnish.networks.resnet import ResNet
-from burnish.refine.speed import (
+from burnish.refinement.speed import (
     batch_size_for,
     choose_precision,
     compiled_gradient,
@@ -137,6 +137,8 @@ def test_a_compiled_gradient_that_points_elsewhere_is_not_used(guide, put_compil
 
     put_compiler(astray)
     assert not pays(guide, 1e9, "always")
+    (seconds,) = json.loads(speed_file().read_text()).values()
+    assert seconds["compiled"] == seconds["plain"]  # kept as no gain, however fast it is
 
 
 def test_a_compiler_that_fails_is_reported_once_and_not_used(guide, put_compiler):
