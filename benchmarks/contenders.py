@@ -20,9 +20,9 @@ from burnish.ascent.loop import Gradient, Slots, ascend
 from burnish.ascent.step import Step, value_and_gradient
 from burnish.guide.model import Guide
 from burnish.networks.normalize import Normalize
-from burnish.refine.presets import settings_for
-from burnish.refine.refiner import Refiner
-from burnish.refine.speed import choose_precision, compiled_gradient, pays_to_compile
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner
+from burnish.refinement.speed import choose_precision, compiled_gradient, pays_to_compile
 from burnish.samples import Samples
 
 SEED = 0

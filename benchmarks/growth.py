@@ -26,7 +26,7 @@ from burnish.files import provenance, write_json
 from burnish.guide.load import load_guide
 from burnish.jobs.refine import plan_refine
 from burnish.networks.build import build
-from burnish.refine.presets import settings_for
+from burnish.refinement.presets import settings_for
 from burnish.samples import Samples, from_uint8
 from burnish.storage.formats import write_samples
 

@@ -40,10 +40,10 @@ from burnish.hub import shipped
 from burnish.metrics.evaluate import evaluate
 from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import Reference, make_reference
-from burnish.refine.presets import settings_for
-from burnish.refine.refiner import Refiner
-from burnish.refine.settings import RefineSettings
-from burnish.refine.speed import BATCH_SIZE, choose_precision
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner
+from burnish.refinement.settings import RefineSettings
+from burnish.refinement.speed import BATCH_SIZE, choose_precision
 from burnish.samples import Samples
 from burnish.storage.formats import open_samples
 

@@ -6,7 +6,7 @@ import torch
 from burnish.ascent.balls import L2Ball, Unbounded
 from burnish.ascent.loop import climb
 from burnish.ascent.step import Step, value_and_gradient
-from burnish.refine.batching import Batch, climb_batches, in_batches
+from burnish.refinement.batching import Batch, climb_batches, in_batches
 from burnish.samples import Samples
 
 TARGET = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
@@ -101,7 +101,7 @@ def test_images_wait_for_those_before_them():
 
 
 def test_only_so_many_batches_wait(monkeypatch):
-    monkeypatch.setattr("burnish.refine.batching.MAX_WAITING", 3)
+    monkeypatch.setattr("burnish.refinement.batching.MAX_WAITING", 3)
     taken = []
     batches = as_batches(some_samples(40), [1] * 40, lazy=[0])
     stream = through(noted(batches, taken), 4, 30, threshold=-0.9)

@@ -17,7 +17,7 @@ from burnish.jobs.evaluate import plan_evaluate
 from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples
 from burnish.storage.formats import open_samples, write_samples
 

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from burnish.errors import InputError
-from burnish.refine.labels import (
+from burnish.refinement.labels import (
     assign_with_quotas,
     balanced_labels,
     choose_labels,

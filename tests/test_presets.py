@@ -9,8 +9,8 @@ from torch import nn
 
 from burnish.errors import InputError
 from burnish.guide.model import Guide
-from burnish.refine.presets import PRESETS, settings_for
-from burnish.refine.settings import AscentSettings, RefineSettings
+from burnish.refinement.presets import PRESETS, settings_for
+from burnish.refinement.settings import AscentSettings, RefineSettings
 
 JOINT_CARD = {"realness": {"quantiles": [0.0, 1.0]}, "refine": {"eps": 2.0, "num_steps": 4}}
 
@@ -96,5 +96,5 @@ def test_every_preset_is_whole_for_a_joint_model():
 
 
 def test_settings_import_no_torch():
-    code = "import sys, burnish.refine.settings; assert 'torch' not in sys.modules"
+    code = "import sys, burnish.refinement.settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,12 +16,9 @@ def test_golden_values_pin_the_hash():
     assert drawn.tolist() == [2060603500, 1427300918]
 
 
-def test_streams_differ_by_seed_purpose_and_job():
-    drawn = [
-        *(Streams([i], purpose).normal((8,))[0] for i in (0, 1) for purpose in ("noise", "sgld")),
-        Streams([0], "noise", seed=1).normal((8,))[0],
-        Streams([10], "noise").normal((8,))[0],
-    ]
+def test_streams_differ_by_seed_and_purpose():
+    purposes = ("noise", "sgld")
+    drawn = [Streams([i], purpose).normal((8,))[0] for i in (0, 1, 10) for purpose in purposes]
     for one, other in itertools.combinations(drawn, 2):
         assert (one - other).abs().max() > 0.1
 

@@ -1,9 +1,8 @@
 """One stream of random numbers per (seed, purpose), the same on every device.
 
-An image depends on its own id and the settings only. Therefore each image draws from a stream of
-its own, and from another one for each purpose (``"noise"``, ``"label"``, ``"sgld"``, ...), so that
-the noise of the refiner never repeats the noise of the generator. Numbers are drawn on the CPU and
-then moved: a seed gives the same image on every device.
+Each image draws from streams of its own, one per purpose (``"noise"``, ``"label"``, ``"sgld"``,
+...), so that it depends on no other image and the noise of the refiner never repeats that of the
+generator. Numbers are drawn on the CPU, then moved.
 """
 
 import hashlib
@@ -17,9 +16,6 @@ from burnish.errors import InputError
 
 __all__ = ["Streams", "parse_seeds", "stream"]
 
-MAX_SEED = 2**63
-MAX_IMAGES = 10**8
-
 
 def stream(seed: int, purpose: str) -> torch.Generator:
     """Return the random generator of a (seed, purpose), on the CPU; the same for the same pair."""
@@ -28,17 +24,10 @@ def stream(seed: int, purpose: str) -> torch.Generator:
 
 
 class Streams:
-    """The streams of a batch of images.
+    """The streams of a batch of images, one per id ``[B]``, for one purpose."""
 
-    Args:
-        ids: One integer per image, ``[B]``.
-        purpose: What the numbers are for.
-        seed: Seed of the whole job; it changes the stream of every image.
-    """
-
-    def __init__(self, ids: Iterable[int], purpose: str, seed: int = 0) -> None:
-        salted = f"{purpose}/{seed}" if seed else purpose
-        self._generators = [stream(int(i), salted) for i in ids]
+    def __init__(self, ids: Iterable[int], purpose: str) -> None:
+        self._generators = [stream(int(i), purpose) for i in ids]
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers ``[B, *shape]``, float32 on the CPU."""
@@ -50,10 +39,7 @@ class Streams:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read a list of seeds such as ``"0-999"`` or ``"1,2,5-10"``, in the order given.
-
-    Args:
-        text: Numbers and ranges, both ends included, separated by commas.
+    """Read seeds such as ``"0-999"`` or ``"1,2,5-10"`` (both ends included), in the order given.
 
     Raises:
         InputError: The text is no such list, a range runs backwards, or a seed occurs twice.
@@ -64,7 +50,7 @@ def parse_seeds(text: str) -> list[int]:
         if not match:
             raise InputError(f"cannot read the seeds {text!r}; write e.g. 0-999 or 1,2,5-10")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last >= MAX_SEED or last - first >= MAX_IMAGES:
+        if last >= 2**63 or last - first >= 10**8:  # int64, and what memory can list
             raise InputError(f"the seeds {part.strip()!r} are too large or too many")
         if last < first:
             raise InputError(f"the seed range {part.strip()!r} runs backwards")

@@ -8,7 +8,7 @@ import yaml
 
 from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import RefineOptions
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.settings import RefineSettings
 
 __all__ = ["refine"]
 

@@ -17,8 +17,8 @@ __all__ = ["Generator"]
 class Generator(ABC):
     """A network that makes one image per seed, with or without classes.
 
-    Image i is a function of seed i, label i and the weights; the other images of a batch do not
-    matter. A new kind of generator defines ``num_classes``, ``image_shape`` and ``draw``.
+    Image i is a function of seed i, label i and the weights, whatever else is in the batch. A new
+    kind of generator defines ``num_classes``, ``image_shape`` and ``draw``.
 
     Args:
         network: The network; set to eval mode.
@@ -63,29 +63,25 @@ class Generator(ABC):
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], labels: Tensor | None = None) -> Samples:
-        """Make one image per seed.
+        """Make one image per seed, on the CPU.
 
         Args:
             seeds: One integer per image, 0 or more; they become the ids of the samples.
             labels: ``[B]`` int64, the class of each image; None draws each class from the seed.
 
-        Returns:
-            Samples on the CPU.
-
         Raises:
-            InputError: The number of labels is not that of the seeds, or a label is no class of
-                this generator.
+            InputError: There are more or fewer labels than seeds, or a label is no class.
         """
         num_classes = self.num_classes
-        if labels is not None:
+        if labels is None and num_classes is not None:
+            labels = Streams(seeds, "label").integers(num_classes)
+        elif labels is not None:
             if num_classes is None:
                 raise InputError("this generator has no classes; sample without labels")
             if labels.shape != (len(seeds),):
                 raise InputError(f"{len(seeds)} seeds but labels of shape {list(labels.shape)}")
             if not bool(((labels >= 0) & (labels < num_classes)).all()):
                 raise InputError(f"labels must be 0 .. {num_classes - 1}")
-        elif num_classes is not None:
-            labels = Streams(seeds, "label").integers(num_classes)
         on_device = None if labels is None else labels.to(self.device)
         images = self.draw(Streams(seeds, "noise"), len(seeds), on_device)
         return Samples(images.cpu(), labels, torch.tensor(list(seeds)))

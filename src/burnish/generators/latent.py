@@ -17,8 +17,6 @@ from burnish.seeds import Streams
 
 __all__ = ["LatentModel"]
 
-NAMES = {"vae": "VAE", "gan": "GAN"}
-
 
 class LatentModel(Generator):
     """A generator of the form image = decoder(z, label) with z ~ N(0, I).
@@ -37,7 +35,7 @@ class LatentModel(Generator):
     ) -> None:
         if num_steps != 1:
             kind = card.get("kind", "decoder")
-            name = NAMES.get(kind, kind)
+            name = kind.upper() if kind in ("vae", "gan") else kind
             raise InputError(f"a {name} makes its images in 1 step, not {num_steps}")
         super().__init__(decoder, 1, card)
         self.decoder = decoder
@@ -58,12 +56,7 @@ class LatentModel(Generator):
         return self.decoder(noise.normal((self.decoder.latent_size,)).to(self.device), labels)
 
     def save(self, path: Path, half: bool = False) -> None:
-        """Write one safetensors file.
-
-        Args:
-            path: Where; replaced if it exists.
-            half: Store weights as float16; loading makes them float32 again.
-        """
+        """Write one safetensors file, or replace it; see :func:`~burnish.checkpoint.save_model`."""
         save_model(path, self.decoder, self.card, half)
 
     @classmethod

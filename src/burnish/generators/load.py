@@ -1,8 +1,4 @@
-"""Generators by name, path or hub id.
-
-To add a kind of generator, write its class beside the others and let :func:`load_generator`
-recognize its files.
-"""
+"""Generators by name, path or hub id; a new kind is added to :func:`load_generator`."""
 
 from pathlib import Path
 

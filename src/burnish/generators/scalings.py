@@ -1,8 +1,6 @@
 """Noise levels and the scalings around a network, for losses and samplers alike.
 
-Data are in [-1, 1] here; ``sigma`` is the standard deviation of the added noise.
-
-Sources: Karras et al. 2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative
+Data are in [-1, 1]; ``sigma`` is the standard deviation of the added noise. Sources: Karras et al. 2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative
 Models", table 1 and equation 5, https://arxiv.org/abs/2206.00364; Song et al. 2023, "Consistency
 Models", appendix C, https://arxiv.org/abs/2303.01469.
 """
@@ -90,12 +88,7 @@ class Preconditioned(nn.Module):
             labels: ``[B]`` int64; None without classes.
         """
         scalings = self.scalings
-        c_skip, c_out = (scalings.boundary if self.consistent else scalings.denoiser)(sigma)
-        hidden = self.unet(
-            noisy * _spread(scalings.c_in(sigma)), scalings.c_noise(sigma), class_labels=labels
-        ).sample
-        return _spread(c_skip) * noisy + _spread(c_out) * hidden.float()
-
-
-def _spread(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+        factors = (scalings.boundary if self.consistent else scalings.denoiser)(sigma)
+        c_skip, c_out, c_in = (c.view(-1, 1, 1, 1) for c in (*factors, scalings.c_in(sigma)))
+        hidden = self.unet(noisy * c_in, scalings.c_noise(sigma), class_labels=labels).sample
+        return c_skip * noisy + c_out * hidden.float()

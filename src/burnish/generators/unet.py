@@ -1,7 +1,4 @@
-"""What consistency and diffusion models share: a U-Net of diffusers and the folder it lies in.
-
-The folder holds ``unet/`` as diffusers writes it, ``card.json``, and what the model adds.
-"""
+"""What consistency and diffusion models share: a U-Net of diffusers and the folder it lies in."""
 
 # pyright: reportPrivateImportUsage=false
 
@@ -50,8 +47,7 @@ def build_unet(
     """
     from diffusers import UNet2DModel
 
-    down = ["DownBlock2D"] * len(widths)
-    up = ["UpBlock2D"] * len(widths)
+    down, up = ["DownBlock2D"] * len(widths), ["UpBlock2D"] * len(widths)
     if attention:
         down[-1], up[0] = "AttnDownBlock2D", "AttnUpBlock2D"
     return UNet2DModel(
@@ -108,7 +104,7 @@ class UNetGenerator(Generator):
         return self.unet.config["in_channels"], height, width
 
     def save(self, folder: Path, half: bool = False) -> None:
-        """Write a folder that ``load`` reads.
+        """Write a folder that ``load`` reads: ``unet/``, ``card.json``, and what the model adds.
 
         Args:
             folder: Where; an older model of the same kind is replaced as a whole.

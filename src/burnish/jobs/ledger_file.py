@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from burnish.refine.ledger import Ledger
+from burnish.refinement.ledger import Ledger
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

@@ -27,11 +27,11 @@ from burnish.jobs.options import RefineOptions
 from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.prefetch import prefetch
 from burnish.jobs.progress import progress
-from burnish.refine.labels import choose_labels
-from burnish.refine.presets import settings_for
-from burnish.refine.refiner import Refiner, check_fit
-from burnish.refine.settings import RefineSettings
-from burnish.refine.speed import batch_size_for, choose_precision, pays_to_compile
+from burnish.refinement.labels import choose_labels
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.settings import RefineSettings
+from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
 from burnish.schema import settings_of, split
 from burnish.storage.formats import check_output, open_samples, write_samples
@@ -127,7 +127,7 @@ def plan_refine(
         out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
         settings: Resolved settings, in place of a preset and overrides.
         options: Fields of :class:`~burnish.jobs.options.RefineOptions`, and of
-            :class:`~burnish.refine.settings.RefineSettings` what is to override the preset.
+            :class:`~burnish.refinement.settings.RefineSettings` what is to override the preset.
 
     Raises:
         InputError: Something is missing or does not fit together.

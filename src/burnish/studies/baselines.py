@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from burnish.refine.labels import equal_quotas
+from burnish.refinement.labels import equal_quotas
 from burnish.samples import Samples
 from burnish.seeds import stream
 from burnish.studies.tables import Baseline
@@ -25,12 +25,9 @@ __all__ = ["apply_baseline", "blur", "resample_counts", "sharpen"]
 def apply_baseline(
     batches: Iterable[Samples], baseline: Baseline, classes: Tensor | None = None
 ) -> Iterator[Samples]:
-    """Yield the batches with a baseline applied; ids and labels stay with their images.
+    """Yield all batches, in order, with a baseline applied; ids and labels stay with their images.
 
-    Args:
-        batches: All images, in order.
-        baseline: What to do.
-        classes: ``[N]`` int64, the predicted class of each image, for ``resample``.
+    ``resample`` needs ``classes [N]`` int64, the predicted class of each image.
     """
     counts = torch.empty(0) if classes is None else resample_counts(classes)
     start = 0
@@ -66,7 +63,7 @@ def sharpen(images: Tensor, sigma: float, amount: float) -> Tensor:
     return (images + amount * (images - blur(images, sigma))).clamp(0, 1)
 
 
-def resample_counts(classes: Tensor, seed: int = 0) -> Tensor:
+def resample_counts(classes: Tensor) -> Tensor:
     """Return how often to take each of N images so that N are taken, equally many of each class.
 
     A class of n images with a quota of q gives each of them q // n times, and q % n of them, drawn
@@ -74,9 +71,8 @@ def resample_counts(classes: Tensor, seed: int = 0) -> Tensor:
 
     Args:
         classes: ``[N]`` int64.
-        seed: Of the draw.
     """
-    generator = stream(seed, "resample")
+    generator = stream(0, "resample")
     counts = torch.zeros_like(classes)
     found = classes.unique()
     for label, quota in zip(found, equal_quotas(len(classes), len(found)).tolist(), strict=True):

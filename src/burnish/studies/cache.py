@@ -19,9 +19,9 @@ from burnish.jobs.sample import plan_sample
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import make_reference
-from burnish.refine.labels import choose_labels
-from burnish.refine.presets import settings_for
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.labels import choose_labels
+from burnish.refinement.presets import settings_for
+from burnish.refinement.settings import RefineSettings
 from burnish.schema import plain
 from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
@@ -31,7 +31,7 @@ __all__ = ["Cache", "Scorer"]
 
 
 class Scorer(NamedTuple):
-    """A feature extractor, statistics of real images by it, and a hash of both."""
+    """A feature extractor, the path of statistics of real images by it, and a hash of both."""
 
     extractor: FeatureExtractor
     reference: str
@@ -79,18 +79,16 @@ class Cache:
         """
         name, known = self.path(features), shipped("reference")
         extractor = load_extractor(name, self.device)
-        if real is None:
-            if name not in known:
-                raise InputError(f"no statistics ship with {features}; give real images")
-            path = known[name]
-        else:
+        if real:
             path = self.folder / f"reference-{_digest(extractor.sha256 + path_sha256(real))}.npz"
             if not path.exists():
-                file = open_samples(real)
-                facts: dict[str, Any] = {"source": source or real.name, "num_images": len(file)}
-                make_reference(progress("reference", file, len(file)), extractor, **facts).save(
-                    path
-                )
+                file, source = open_samples(real), source or real.name
+                batches, count = progress("reference", file, len(file)), len(file)
+                make_reference(batches, extractor, source=source, num_images=count).save(path)
+        elif name in known:
+            path = known[name]
+        else:
+            raise InputError(f"no statistics ship with {features}; give real images")
         return Scorer(extractor, str(path), _digest(extractor.sha256 + path_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:
@@ -103,44 +101,33 @@ class Cache:
             return None
         return settings_for(self._guide(row.guide), **{"preset": None, **row.refine})
 
-    def key(self, row: Row, seeds: str) -> str:
-        """Return the hash that a row's images are kept under."""
-        facts: dict[str, Any] = {
-            "generator": self._sha256("generator", row.generator),
-            "num_steps": row.num_steps,
-            "seeds": seeds,
-        }
-        if row.guide:
-            facts["guide"] = self._sha256("guide", row.guide)
-        if settings := self.settings(row):
-            facts |= {"settings": plain(settings), "labels": row.labels}
-            facts["precision"] = self.precision
-        if row.baseline:
-            facts["baseline"] = plain(row.baseline)
-        return _digest(json.dumps(facts, sort_keys=True))
-
     def images(self, row: Row, seeds: str) -> Path:
         """Return the file of a row's images, made now if it is not here."""
-        path = self.folder / f"{self.key(row, seeds)}.npz"
+        path = self.folder / f"{self._key(row, seeds)}.npz"
         if path.exists() and card_path(path).exists():  # the card is written last
             return path
         if not (row.guide or row.baseline):
-            options: dict[str, Any] = {"num_steps": row.num_steps, "device": self.device}
-            plan_sample(self.path(row.generator), seeds, path, **options).run()
+            generator, num_steps = self.path(row.generator), row.num_steps
+            plan_sample(generator, seeds, path, num_steps=num_steps, device=self.device).run()
             return path
-        source = self.images(row.unchanged(), seeds)
-        if settings := self.settings(row):
+        source, guide = self.images(row.unchanged(), seeds), row.guide and self._guide(row.guide)
+        if not row.baseline:
             plan_refine(
-                source, self._guide(row.guide), path, settings=settings, labels=row.labels,
+                source, guide, path, settings=self.settings(row), labels=row.labels,
                 precision=self.precision, device=self.device,
             ).run()  # fmt: skip
-        else:
-            self._apply_baseline(row, source, path)
+            return path
+        began, file, classes = time.perf_counter(), open_samples(source), None
+        if guide:
+            classes = choose_labels(file, lambda images: guide(images.to(self.device)), "pseudo")
+        write_samples(path, apply_baseline(file, row.baseline, classes), len(file), file.names)
+        card = {"baseline": plain(row.baseline), "seconds": time.perf_counter() - began}
+        write_json(card_path(path), {**card, **provenance()})
         return path
 
     def score(self, row: Row, seeds: str, scorer: Scorer) -> dict[str, Any]:
         """Return the metrics of a row's images, and the time and NFE that making them took."""
-        key = self.key(row, seeds)
+        key = self._key(row, seeds)
         path = self.folder / f"{key}.{scorer.key}.json"
         card = card_path(self.folder / f"{key}.npz")
         if not (path.exists() and card.exists()):
@@ -153,16 +140,20 @@ class Cache:
         costs = {"seconds": made["seconds"], "nfe": made.get("mean_num_steps", 0.0)}
         return {**costs, **json.loads(path.read_text())}
 
-    def _apply_baseline(self, row: Row, source: Path, out: Path) -> None:
-        assert row.baseline is not None
-        began, file, classes = time.perf_counter(), open_samples(source), None
+    def _key(self, row: Row, seeds: str) -> str:
+        """Return the hash that a row's images are kept under."""
+        generator = self._sha256("generator", row.generator)
+        facts: dict[str, Any] = {
+            "generator": generator, "num_steps": row.num_steps, "seeds": seeds
+        }  # fmt: skip
         if row.guide:
-            guide = self._guide(row.guide)
-            classes = choose_labels(file, lambda images: guide(images.to(self.device)), "pseudo")
-        write_samples(out, apply_baseline(file, row.baseline, classes), len(file), file.names)
-        seconds = time.perf_counter() - began
-        card = {"baseline": plain(row.baseline), "seconds": seconds, **provenance()}
-        write_json(card_path(out), card)
+            facts["guide"] = self._sha256("guide", row.guide)
+        if settings := self.settings(row):
+            facts |= {"settings": plain(settings), "labels": row.labels}
+            facts["precision"] = self.precision
+        if row.baseline:
+            facts["baseline"] = plain(row.baseline)
+        return _digest(json.dumps(facts, sort_keys=True))
 
     def _hash_files(self, kind: Kind, name: str) -> str:
         """Return a hash of a model's files, or of its name if it is on a hub or in a library."""

@@ -16,8 +16,6 @@ from burnish.report.page import write_report
 
 __all__ = ["demo", "table"]
 
-FEATURES, SECOND_FEATURES = "plain", "wide"
-
 
 def demo(
     out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "auto"
@@ -59,7 +57,7 @@ def demo(
             side: plan_evaluate(path, f"{data}/{features}", device=device).run()
             for side, path in sides.items()
         }
-        for features in (FEATURES, SECOND_FEATURES)
+        for features in ("plain", "wide")
     )
     result: dict[str, Any] = {
         "guide": guide.card["name"],

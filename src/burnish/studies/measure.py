@@ -1,6 +1,8 @@
 """Measure a table: every row on every range of seeds with every feature extractor."""
 
-from itertools import product
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ from tqdm import tqdm
 from burnish.errors import unknown
 from burnish.files import provenance
 from burnish.generators.load import load_generator
+from burnish.metrics.metric import METRICS
+from burnish.metrics.ranks import rank_correlation
 from burnish.schema import plain
 from burnish.studies.cache import Cache
-from burnish.studies.summary import agreement, summary
 from burnish.studies.tables import Tables, expand
 
-__all__ = ["measure"]
+__all__ = ["agreement", "measure", "summary"]
+
+KEYS = tuple(metric.key for metric in METRICS)
 
 
 def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -> dict[str, Any]:
@@ -41,7 +46,10 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
     # Missing models and wrong settings are found before any work is done.
     for generator, num_steps in {(row.generator, row.num_steps) for row in rows.values()}:
         load_generator(cache.path(generator), num_steps)
-    settings = {label: cache.settings(row) for label, row in rows.items()}
+    described = {
+        label: {**plain(row), "settings": plain(cache.settings(row))}
+        for label, row in rows.items()
+    }
     scorers = {
         features: cache.scorer(source, real, tables.reference)
         for features, source in tables.features.items()
@@ -63,12 +71,60 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
         "title": table.title or name,
         "note": table.note,
         "precision": cache.precision,
-        "rows": {
-            label: {**plain(row), "settings": plain(settings[label])}
-            for label, row in rows.items()
-        },
+        "rows": described,
         "summary": summary(results),
         "rank_correlation": agreement(results),
         "results": results,
         **provenance(),
     }
+
+
+def summary(results: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return ``features -> row -> metric -> {mean, std}`` over the ranges of seeds.
+
+    Besides the metrics there are ``fid_baseline``, of the same images as the generator made them;
+    ``fid_change``, FID / fid_baseline - 1, range by range; and ``nfe`` of the guide per image.
+    ``std`` is the sample standard deviation, 0 for one range. Missing values are left out.
+    """
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for result in results:
+        found = {key: result.get(key) for key in (*KEYS, "fid_baseline", "nfe")}
+        if result.get("fid_baseline"):
+            found["fid_change"] = result["fid"] / result["fid_baseline"] - 1
+        row = values.setdefault(result["features"], {}).setdefault(result["row"], {})
+        for key, value in found.items():
+            if value is not None:
+                row.setdefault(key, []).append(value)
+    return {
+        features: {
+            row: {key: _mean_and_std(v) for key, v in found.items()} for row, found in rows.items()
+        }
+        for features, rows in values.items()
+    }
+
+
+def agreement(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return ``"features, features" -> metric -> {mean, std}`` of Spearman's rho over the rows.
+
+    It is computed for each range of seeds. Where there is no order, it is left out.
+    """
+    extractors = list(dict.fromkeys(result["features"] for result in results))
+    ranges = list(dict.fromkeys(result["seeds"] for result in results))
+    found: dict[str, dict[str, Any]] = {}
+    for (one, two), key in product(combinations(extractors, 2), KEYS):
+        rhos = []
+        for seeds in ranges:
+            first, second = (
+                [r.get(key) for r in results if (r["seeds"], r["features"]) == (seeds, name)]
+                for name in (one, two)
+            )
+            if None not in first + second:
+                rhos.append(rank_correlation(first, second))
+        if rhos and None not in rhos:
+            found.setdefault(f"{one}, {two}", {})[key] = _mean_and_std(rhos)
+    return found
+
+
+def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.mean(values), "std": std}

@@ -1,7 +1,4 @@
-"""Pack the models of a run for others: half-precision weights, cards, statistics of real images.
-
-The folder that is made has the layout of the shipped collections, see :mod:`burnish.hub`.
-"""
+"""Pack the models of a run for others, in the layout of the shipped collections."""
 
 import json
 from collections.abc import Sequence
@@ -18,17 +15,12 @@ __all__ = ["pack"]
 
 
 def pack(
-    run: Path,
-    out: Path,
-    *,
-    tuning: Path | None = None,
-    real: Path | None = None,
-    source: str = "",
-    features: Sequence[str] = ("plain", "wide"),
-) -> list[Path]:
+    run: Path, out: Path, *, tuning: Path | None = None, real: Path | None = None,
+    source: str = "", features: Sequence[str] = ("plain", "wide"),
+) -> list[Path]:  # fmt: skip
     """Write the guide of a run and, with real images, its generator and feature extractors.
 
-    References are made with the feature extractors as packed.
+    Weights are at half precision. References are made with the feature extractors as packed.
 
     Args:
         run: Folder of a run of ``burnish train``.
@@ -58,14 +50,12 @@ def pack(
         return written
     images, written = open_samples(real), [*written, out / "generator"]
     ConsistencyModel.load(run / "consistency" / "pipeline").save(written[-1], half=True)
+    facts = {"source": source or real.name, "num_images": len(images)}
     for name in features:
         path = out / f"features-{name}.safetensors"
         module, card = load_model(run / path.stem / "model.safetensors")
         save_model(path, module, {"image_shape": list(images.image_shape), **card}, half=True)
-        extractor = load_extractor(str(path))
-        reference = make_reference(
-            images, extractor, source=source or real.name, num_images=len(images)
-        )
+        reference = make_reference(images, load_extractor(str(path)), **facts)
         written += [path, out / f"reference-{name}.npz"]
         reference.save(written[-1], features_dtype="float16")
     return written

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from burnish.errors import InputError
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.settings import RefineSettings
 from burnish.schema import Range, check, load_yaml, read
 from burnish.seeds import parse_seeds
 

@@ -81,7 +81,7 @@ def tune(
     from burnish.guide.model import Guide
     from burnish.jobs.evaluate import plan_evaluate
     from burnish.jobs.refine import plan_refine
-    from burnish.refine.presets import settings_for
+    from burnish.refinement.presets import settings_for
 
     options = options or TuneOptions()
     guide = guide if isinstance(guide, Guide) else load_guide(guide)

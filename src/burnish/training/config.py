@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from burnish.errors import InputError
-from burnish.refine.settings import AscentSettings
+from burnish.refinement.settings import AscentSettings
 from burnish.schema import Range, check
 
 __all__ = [

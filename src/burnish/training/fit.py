@@ -1,13 +1,14 @@
-"""Fit a model: the loop with averaged weights, log, validation, saving and resuming around it.
+"""Fit a model: the loop of steps with averaged weights, log, validation, saving and resuming.
 
-A training that was killed at any instant goes on from its last saved state and ends with the very
-weights of one that was never killed: give the same command again.
+Everything random in step n is a function of (seed, n). A training that was killed at any instant
+therefore goes on from its last saved state and ends with the very weights of one that was never
+killed: give the same command again.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -17,15 +18,23 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from burnish.errors import InputError
+from burnish.seeds import stream
 from burnish.training.config import TrainingConfig
-from burnish.training.loop import Loss, train_steps
 from burnish.training.run import Stage
 
-__all__ = ["fit"]
+__all__ = ["Loss", "fit"]
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Steps in a row whose loss may be infinite or NaN.
 MAX_FAILURES = 20
+
+
+class Loss(Protocol):
+    """What a training minimizes: ``(model, batch, step) -> (scalar, numbers to log)``."""
+
+    def __call__(  # noqa: D102
+        self, model: nn.Module, batch: Any, step: int
+    ) -> tuple[Tensor, dict[str, float]]: ...
 
 
 def fit(
@@ -43,9 +52,8 @@ def fit(
 
     Args:
         model: Trained in place.
-        loss: Called as ``loss(model, batch, step)``; if it has ``state_dict`` and
-            ``load_state_dict``, its state is saved and resumed too.
-        batches: ``step -> batch``.
+        loss: If it has ``state_dict`` and ``load_state_dict``, its state is saved and resumed too.
+        batches: ``step -> batch``, samples or a tuple of samples.
         config: Length, optimizer, averaging, saving.
         stage: The folder of this training; one that is finished already gives its model at once.
         settings: Everything that the training follows from, as JSON values.
@@ -71,56 +79,45 @@ def fit(
         fitting.load_state_dict(saved)
     start = fitting.step
     stage.cut_log(start)
-    steps = train_steps(
-        fitting.prepared, loss, batches, fitting.optimizer, accelerator, config, start
-    )
-    bar = tqdm(steps, stage.folder.name, config.num_steps, initial=start, smoothing=0.05)
+    bar = tqdm(
+        range(start, config.num_steps), stage.folder.name, config.num_steps,
+        initial=start, smoothing=0.05,
+    )  # fmt: skip
     began, failures = time.perf_counter(), 0
-    for made in bar:
-        failures = 0 if made.finite else failures + 1
-        if made.finite:
-            fitting.average.update_parameters(fitting.model)
-        elif failures == min(MAX_FAILURES, config.num_steps):
+    for step in bar:
+        value, numbers, finite = fitting.make_step(batches)
+        failures = 0 if finite else failures + 1
+        if failures == min(MAX_FAILURES, config.num_steps):
             raise InputError(
-                f"{stage.folder}: the loss was not finite for {failures} steps, last at "
-                f"{made.step - 1}; lower the learning rate or a weight, delete the folder and "
-                "begin again"
+                f"{stage.folder}: the loss was not finite for {failures} steps, last at {step}; "
+                "lower the learning rate or a weight, delete the folder and begin again"
             )
-        fitting.step = made.step
-        at_end = made.step == config.num_steps
-        if made.step % config.log_every == 0 or at_end:
-            speed = (made.step - start) / (time.perf_counter() - began)
-            numbers = {"loss": made.loss, **made.numbers, "steps_per_second": speed}
+        done, at_end = step + 1, step + 1 == config.num_steps
+        if done % config.log_every == 0 or at_end:
+            speed = (done - start) / (time.perf_counter() - began)
+            numbers = {"loss": value, **numbers, "steps_per_second": speed}
             bar.set_postfix({k: f"{v:.3g}" for k, v in list(numbers.items())[:3]}, refresh=False)
-            stage.write_log(made.step, numbers)
-        if validate and (made.step % config.validate_every == 0 or at_end):
+            stage.write_log(done, numbers)
+        if validate and (done % config.validate_every == 0 or at_end):
             found = validate(fitting.average.module.eval())
-            stage.write_log(made.step, {f"validation/{k}": v for k, v in found.items()})
+            stage.write_log(done, {f"validation/{k}": v for k, v in found.items()})
             fitting.compare(found["score"])
-        if made.step % config.save_every == 0 or at_end:
+        if done % config.save_every == 0 or at_end:
             stage.save_state(fitting.state_dict())
     return fitting.best_model()
 
 
-@runtime_checkable
-class _Stateful(Protocol):
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
 class _Fitting:
-    """Everything that a saved state holds."""
+    """One step of a training, and everything that a saved state holds."""
 
     def __init__(
-        self, model: nn.Module, loss: Loss, config: TrainingConfig, accelerator: Accelerator
+        self, model: nn.Module, loss: Any, config: TrainingConfig, accelerator: Accelerator
     ) -> None:
+        self.loss, self.config, self.accelerator = loss, config, accelerator
         optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.learning_rate,
-            betas=(config.momentum, 0.999),
+            model.parameters(), lr=config.learning_rate, betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
-        )
+        )  # fmt: skip
         self.average = AveragedModel(
             model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True
         ).to(accelerator.device)
@@ -128,10 +125,37 @@ class _Fitting:
         self.prepared, self.optimizer = accelerator.prepare(model, optimizer)
         self.prepared.train()
         self.model: nn.Module = accelerator.unwrap_model(self.prepared)
-        self.loss, self.scaler = loss, accelerator.scaler
         self.step = 0
         self.best: dict[str, float] = {"score": -math.inf, "step": -1}
         self.best_state: dict[str, Tensor] | None = None
+
+    def make_step(self, batches: Callable[[int], Any]) -> tuple[float, dict[str, float], bool]:
+        """Return the loss before the step, numbers to log, and whether weights have moved."""
+        config, accelerator, step = self.config, self.accelerator, self.step
+        torch.manual_seed(stream(config.seed, f"step/{step}").initial_seed())
+        batch, device = batches(step), accelerator.device
+        paired = isinstance(batch, tuple)
+        batch = tuple(part.to(device) for part in batch) if paired else batch.to(device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(config, step)
+        buffers = [buffer.clone() for buffer in self.prepared.buffers()]
+        loss, numbers = self.loss(self.prepared, batch, step)
+        self.optimizer.zero_grad()
+        accelerator.backward(loss)
+        norm: Any = accelerator.clip_grad_norm_(self.prepared.parameters(), config.gradient_clip)
+        value = loss.item()
+        finite = math.isfinite(value) and math.isfinite(float(norm))
+        if not finite:
+            # Batch norm has already taken what was not finite into its running statistics.
+            for buffer, before in zip(self.prepared.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        if finite or accelerator.scaler is not None:
+            # With a scaler this moves no weight if not finite, but lowers the scale of float16.
+            self.optimizer.step()
+        if finite:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        return value, numbers, finite
 
     def compare(self, score: float) -> None:
         """Keep the averaged weights if no validation had so high a score."""
@@ -147,13 +171,14 @@ class _Fitting:
         return self.average.module.eval()
 
     def state_dict(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "ema": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "loss": self.loss.state_dict() if isinstance(self.loss, _Stateful) else {},
-            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "loss": self.loss.state_dict() if hasattr(self.loss, "state_dict") else {},
+            "scaler": scaler.state_dict() if scaler else {},
             "best": self.best,
             "best_state": self.best_state,
         }
@@ -162,11 +187,21 @@ class _Fitting:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if isinstance(self.loss, _Stateful):
+        if hasattr(self.loss, "load_state_dict"):
             self.loss.load_state_dict(state["loss"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.best_state = state["step"], state["best"], state["best_state"]
+
+
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the learning rate of a step: linear warmup times cosine or step decay."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if config.decay == "cosine":
+        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.num_steps)))
+    else:
+        decay = 0.1 ** sum(step >= milestone for milestone in config.milestones)
+    return config.learning_rate * (warmup * decay)
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:

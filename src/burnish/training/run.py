@@ -14,8 +14,9 @@ A run, ``OUT/NAME``, holds everything that one experiment trains, each in a stag
     ================== ======================= ===================================
 
 Every stage has ``config.json`` (the settings and hashes of data that it follows from),
-``log.jsonl`` and ``state.pt`` (what resuming needs). The run itself holds ``generated.npz``, the
-images of its generator for joint trainings.
+``log.jsonl`` (numbers of training and validation, one JSON object per line) and ``state.pt`` (what
+resuming needs). The run itself holds ``generated.npz``, the images of its generator for joint
+trainings.
 """
 
 import json
@@ -23,7 +24,6 @@ import math
 import pickle
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,46 +35,15 @@ from burnish.files import write_aside, write_text
 __all__ = ["Run", "Stage"]
 
 
-@dataclass(frozen=True)
 class Stage:
-    """The folder of one training."""
+    """The folder of one training; its model is one file, ``model``, or a folder, ``pipeline``."""
 
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """The finished model, if it is one file."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def pipeline(self) -> Path:
-        """The finished model, if it is a folder."""
-        return self.folder / "pipeline"
-
-    @property
-    def generated(self) -> Path:
-        """Generated images that the training itself made."""
-        return self.folder / "generated.npz"
-
-    @property
-    def refined(self) -> Path:
-        """The same images, refined."""
-        return self.folder / "refined.npz"
-
-    @property
-    def config(self) -> Path:
-        """Settings and hashes of the data."""
-        return self.folder / "config.json"
-
-    @property
-    def log(self) -> Path:
-        """Numbers of training and validation, one JSON object per line."""
-        return self.folder / "log.jsonl"
-
-    @property
-    def state(self) -> Path:
-        """What resuming needs."""
-        return self.folder / "state.pt"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model, self.pipeline = folder / "model.safetensors", folder / "pipeline"
+        self.generated, self.refined = folder / "generated.npz", folder / "refined.npz"
+        self.config, self.log = folder / "config.json", folder / "log.jsonl"
+        self.state = folder / "state.pt"
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Write the settings of a new training; refuse a folder that holds another one.
@@ -140,51 +109,23 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-@dataclass(frozen=True)
 class Run:
-    """The folder of everything that one experiment trains."""
+    """The folder of everything that one experiment trains: its stages and ``generated``.
 
-    folder: Path
+    ``generators`` is where a finished generator may lie; the first that exists is the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.generated = folder, folder / "generated.npz"
+        self.teacher, self.consistency = Stage(folder / "teacher"), Stage(folder / "consistency")
+        self.generator, self.joint = Stage(folder / "generator"), Stage(folder / "joint")
+        self.self_distillation = Stage(folder / "self-distillation")
+        self.generators = self.consistency.pipeline, self.generator.model
+
+    def features(self, name: str) -> Stage:
+        """Return the stage of a feature extractor."""
+        return Stage(self.folder / f"features-{name}")
 
     def beside(self, name: str) -> "Run":
         """Return the run of another experiment under the same OUT."""
         return Run(self.folder.parent / name)
-
-    def features(self, name: str) -> Stage:
-        """A feature extractor."""
-        return Stage(self.folder / f"features-{name}")
-
-    @property
-    def teacher(self) -> Stage:
-        """The diffusion teacher of the consistency model."""
-        return Stage(self.folder / "teacher")
-
-    @property
-    def consistency(self) -> Stage:
-        """The consistency model."""
-        return Stage(self.folder / "consistency")
-
-    @property
-    def generator(self) -> Stage:
-        """A VAE, GAN or Gaussian."""
-        return Stage(self.folder / "generator")
-
-    @property
-    def joint(self) -> Stage:
-        """The joint model, a guide."""
-        return Stage(self.folder / "joint")
-
-    @property
-    def self_distillation(self) -> Stage:
-        """The consistency model fine-tuned on its refined images."""
-        return Stage(self.folder / "self-distillation")
-
-    @property
-    def generated(self) -> Path:
-        """Images of the generator, for joint trainings."""
-        return self.folder / "generated.npz"
-
-    @property
-    def generators(self) -> tuple[Path, Path]:
-        """Where a finished generator may lie; the first that exists is the run's."""
-        return self.consistency.pipeline, self.generator.model

@@ -8,7 +8,7 @@ from burnish.training.config import Experiment
 
 __all__ = ["RECIPES", "WORDS", "train"]
 
-# In the order in which "all" trains them. Modules are imported when they are needed.
+# Modules are imported when they are needed.
 RECIPES = {
     "features": "burnish.training.recipes.features:train_features",
     "consistency": "burnish.training.recipes.consistency:train_consistency",
@@ -45,7 +45,10 @@ def train(
     Raises:
         InputError: A name is unknown, or what a training needs is missing.
     """
-    words = _words(what, experiment)
+    if what not in WORDS:
+        raise unknown("training", what, WORDS)
+    generator = "generator" if experiment.generator else "consistency"
+    words = ["features", generator, "joint"] if what == "all" else [what]
     if only and "features" not in words:
         raise InputError(f"--only names a feature extractor; it does not go with {what}")
     if only and only not in experiment.features:
@@ -59,12 +62,3 @@ def train(
         module, _, name = RECIPES[word].partition(":")
         finished += getattr(importlib.import_module(module), name)(task)
     return finished
-
-
-def _words(what: str, experiment: Experiment) -> list[str]:
-    """Return the recipes that a word stands for."""
-    if what not in WORDS:
-        raise unknown("training", what, WORDS)
-    if what != "all":
-        return [what]
-    return ["features", "generator" if experiment.generator else "consistency", "joint"]

@@ -22,16 +22,10 @@ VALIDATION_STEPS = 15
 def validate_joint(
     real_attack: AttackConfig, generated_attack: AttackConfig, real: Samples, generated: Samples
 ) -> Callable[[Guide], dict[str, float]]:
-    """Return a validation on held-out real and generated images.
+    """Return a validation on held-out images with their labels.
 
     Its ``score`` is robust accuracy plus AUC under attack: what the model is as a classifier plus
-    what it is as a discriminator.
-
-    Args:
-        real_attack: On the real images.
-        generated_attack: On the generated ones, with 15 steps here and no early stop.
-        real: Real images with their labels.
-        generated: Generated images with theirs.
+    what it is as a discriminator. The attack on generated images has 15 steps and no early stop.
     """
     fixed = replace(generated_attack, num_steps=VALIDATION_STEPS)
 
@@ -58,12 +52,8 @@ def attacked_logits(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the logits ``[B, K]`` of real and of generated images, ``clean`` and ``attacked``.
 
-    Args:
-        guide: In eval mode.
-        real: Real images with their labels; attacked, they are made to look generated.
-        generated: Generated images with theirs; attacked, they are made to look real.
-        real_attack: On the real ones.
-        generated_attack: On the generated ones, without early stop.
+    The guide is in eval mode. Attacked real images are made to look generated, attacked generated
+    ones, without early stop, to look real.
     """
     real_images = attack_real(guide, real, real_attack)
     generated_images, _ = attack_generated(guide, generated, generated_attack)
@@ -116,7 +106,6 @@ def realness_card(
         source: What the images are called in the card.
         batch_size: Images per network call.
     """
-    assert real.labels is not None
     levels: list[Tensor] = []
     device = next(guide.parameters()).device
     for start in range(0, len(real), batch_size):

@@ -50,11 +50,7 @@ class Adversaries(nn.Module):
 
 
 class AdversarialLoss:
-    """The sum of both hinge losses; the discriminator's is 2 when it knows nothing.
-
-    Args:
-        latent_size: Numbers per latent.
-    """
+    """The sum of both hinge losses for latents of a size; the discriminator's begins at 2."""
 
     def __init__(self, latent_size: int) -> None:
         self.latent_size = latent_size
@@ -64,8 +60,7 @@ class AdversarialLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch and the numbers to log."""
         del step
-        latents = torch.randn(len(batch), self.latent_size)
-        latents = latents.to(batch.images.device)
+        latents = torch.randn(len(batch), self.latent_size).to(batch.images.device)
         of_real, of_generated, raised = model(batch.images, batch.labels, latents)
         discriminator = torch.relu(1 - of_real).mean() + torch.relu(1 + of_generated).mean()
         numbers = {

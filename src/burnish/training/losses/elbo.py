@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from burnish.networks.decoder import Decoder
 from burnish.networks.encoder import Encoder
 from burnish.samples import Samples
+from burnish.training.config import GeneratorConfig
 
 __all__ = ["Autoencoder", "ElboLoss"]
 
@@ -46,32 +47,24 @@ class Autoencoder(nn.Module):
 
 
 class ElboLoss:
-    """The negative evidence lower bound per pixel value, in nats, up to a constant.
+    """The negative evidence lower bound; ``noise_std`` of the config is s."""
 
-    Args:
-        latent_size: Numbers per latent.
-        kl_weight: Factor on the divergence; 1 is the bound itself.
-        noise_std: s, in [0, 1] pixel units; None for the best of each batch.
-    """
-
-    def __init__(
-        self, latent_size: int, kl_weight: float = 1.0, noise_std: float | None = None
-    ) -> None:
-        self.latent_size, self.kl_weight, self.noise_std = latent_size, kl_weight, noise_std
+    def __init__(self, config: GeneratorConfig) -> None:
+        self.config = config
 
     def __call__(
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch and the numbers to log."""
         del step
-        images = batch.images
-        noise = torch.randn(len(batch), self.latent_size).to(images.device)
+        images, std = batch.images, self.config.noise_std
+        noise = torch.randn(len(batch), self.config.latent_size).to(images.device)
         decoded, mean, log_variance = model(images, batch.labels, noise)
         error = (decoded - images).square().mean()
-        if self.noise_std is None:
+        if std is None:
             likelihood = error.clamp(min=1e-6).log() / 2
         else:
-            likelihood = error / (2 * self.noise_std**2) + math.log(self.noise_std)
+            likelihood = error / (2 * std**2) + math.log(std)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
-        loss = likelihood + self.kl_weight * divergence / images[0].numel()
+        loss = likelihood + self.config.kl_weight * divergence / images[0].numel()
         return loss, {"error": error.item(), "divergence": divergence.item()}

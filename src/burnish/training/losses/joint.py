@@ -17,6 +17,7 @@ image beside it: going on would teach the model to reject what is real by its ow
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from burnish.errors import unknown
 from burnish.guide.model import Guide
 from burnish.samples import Samples
 from burnish.training.attacks import attack_generated, attack_real
-from burnish.training.config import AttackConfig, GrowthConfig
+from burnish.training.config import GrowthConfig, JointConfig
 
 __all__ = ["TERMS", "AttackGrowth", "JointLoss", "area_under_curve"]
 
@@ -35,12 +36,7 @@ TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")
 
 
 class AttackGrowth:
-    """The number of steps of the attack on generated images.
-
-    Args:
-        config: When it grows.
-        num_steps: Where it starts.
-    """
+    """The number of steps of the attack on generated images, ``num_steps``, from the given on."""
 
     def __init__(self, config: GrowthConfig, num_steps: int) -> None:
         self.config, self.first, self.num_steps = config, num_steps, num_steps
@@ -52,19 +48,14 @@ class AttackGrowth:
         self.running_auc += 0.05 * (auc - self.running_auc)
         config = self.config
         if config.by == "clock":
-            wanted = self.first + (step + 1) // config.every
-            self.num_steps = min(config.max_steps, wanted)
+            self.num_steps = min(config.max_steps, self.first + (step + 1) // config.every)
         elif config.by == "auc" and self.running_auc >= config.threshold:
             if step + 1 - self.grown_at >= config.every and self.num_steps < config.max_steps:
                 self.num_steps, self.grown_at = self.num_steps + 1, step + 1
 
     def state_dict(self) -> dict[str, float]:
         """Return where the growth stands."""
-        return {
-            "num_steps": self.num_steps,
-            "running_auc": self.running_auc,
-            "grown_at": self.grown_at,
-        }
+        return {name: getattr(self, name) for name in ("num_steps", "running_auc", "grown_at")}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a saved state."""
@@ -73,116 +64,72 @@ class AttackGrowth:
 
 
 class JointLoss:
-    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``.
-
-    Args:
-        real_attack: On real images; its ``num_steps`` stays.
-        generated_attack: On generated images; its ``num_steps`` is where it starts.
-        growth: How the attack on generated images grows.
-        early_stop: Stop generated images that look as real as the real ones beside them.
-        freeze_batch_norm: Use the running statistics in the loss too.
-        weights: Factor of each of the four terms; 1 where not given.
-        precision: Of the attacks inside the network, see :class:`burnish.networks.frozen.Frozen`.
+    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``; it keeps a growth.
 
     Raises:
-        InputError: There is no term of such a name.
+        InputError: ``weights`` of the config names a term that there is not.
     """
 
-    def __init__(
-        self,
-        real_attack: AttackConfig,
-        generated_attack: AttackConfig,
-        growth: GrowthConfig,
-        early_stop: bool = True,
-        freeze_batch_norm: bool = False,
-        weights: Mapping[str, float] | None = None,
-        precision: str = "float32",
-    ) -> None:
-        for term in weights or {}:
+    def __init__(self, config: JointConfig) -> None:
+        for term in config.weights:
             if term not in TERMS:
                 raise unknown("term of the joint loss", term, TERMS)
-        self.real_attack, self.generated_attack = real_attack, generated_attack
-        self.growth = AttackGrowth(growth, generated_attack.num_steps)
-        self.early_stop, self.freeze_batch_norm = early_stop, freeze_batch_norm
-        self.weights = {term: (weights or {}).get(term, 1.0) for term in TERMS}
-        self.precision = precision
+        self.config = config
+        self.weights = {term: config.weights.get(term, 1.0) for term in TERMS}
+        self.growth = AttackGrowth(config.growth, config.generated_attack.num_steps)
+        self.state_dict, self.load_state_dict = self.growth.state_dict, self.growth.load_state_dict
         self._frozen: Guide | None = None
-
-    def state_dict(self) -> dict[str, float]:
-        """Return the state of the growth."""
-        return self.growth.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from a saved state."""
-        self.growth.load_state_dict(state)
 
     def __call__(
         self, model: nn.Module, batch: tuple[Samples, Samples], step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Attack, then return the loss on what the attacks made, and the numbers to log."""
-        real, generated = batch
+        (real, generated), config = batch, self.config
         assert real.labels is not None and generated.labels is not None
         guide = model.module if hasattr(model, "module") else model
         assert isinstance(guide, Guide)
+        live = config.batch_norm == "live"
         # Attacks see the network as a user will: in eval mode, with constant weights.
         frozen = self._freeze(guide)
-        real_images = attack_real(frozen, real, self.real_attack)
+        real_images = attack_real(frozen, real, config.real_attack)
         if not (self.weights["bce_generated"] or self.weights["ce_generated"]):
-            return self._of_real_alone(model, guide, real_images, real.labels)
+            # Without terms on generated images this is adversarial training (Madry et al. 2018).
+            of_real = model.train(live)(real_images)
+            terms, _ = _terms(guide, of_real, real.labels, "real")
+            return self._weighted(terms, {"robust_accuracy": _accuracy(of_real, real.labels)})
         with torch.no_grad():
-            threshold = frozen(real_images).amax(1) if self.early_stop else None
+            threshold = frozen(real_images).amax(1) if config.early_stop else None
             clean_level = frozen.realness(generated.images, generated.labels)
-        generated_images, steps = attack_generated(
-            frozen, generated, self.generated_attack, self.growth.num_steps, threshold
-        )
-        model.train(not self.freeze_batch_norm)
-
-        logits = model(torch.cat([real_images, generated_images]))
+        attack = replace(config.generated_attack, num_steps=self.growth.num_steps)
+        generated_images, steps = attack_generated(frozen, generated, attack, threshold)
+        logits = model.train(live)(torch.cat([real_images, generated_images]))
         of_real, of_generated = logits[: len(real)], logits[len(real) :]
-        real_level = guide.realness_of(of_real, real.labels)
-        generated_level = guide.realness_of(of_generated, generated.labels)
-        terms = {
-            "bce_real": bce(real_level, torch.ones_like(real_level)),
-            "bce_generated": bce(generated_level, torch.zeros_like(generated_level)),
-            "ce_real": cross_entropy(of_real, real.labels),
-            "ce_generated": cross_entropy(of_generated, generated.labels),
-        }
-        auc = area_under_curve(real_level.detach(), generated_level.detach())
+        terms, real_level = _terms(guide, of_real, real.labels, "real")
+        more, generated_level = _terms(guide, of_generated, generated.labels, "generated")
+        auc = area_under_curve(real_level, generated_level)
         self.growth.update(auc, step)
         numbers = {
             "attack_steps": float(self.growth.num_steps),
             "attack_steps_made": steps.float().mean().item(),
             "auc": auc,
             "running_auc": self.growth.running_auc,
-            "realness_real": real_level.detach().mean().item(),
+            "realness_real": real_level.mean().item(),
             "realness_generated": clean_level.mean().item(),
-            "realness_attacked_generated": generated_level.detach().mean().item(),
+            "realness_attacked_generated": generated_level.mean().item(),
             "robust_accuracy": _accuracy(of_real, real.labels),
         }
-        return self._weighted(terms, numbers)
-
-    def _of_real_alone(
-        self, model: nn.Module, guide: Guide, images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Without terms on generated images this is adversarial training (Madry et al. 2018)."""
-        model.train(not self.freeze_batch_norm)
-        logits = model(images)
-        level = guide.realness_of(logits, labels)
-        terms = {
-            "bce_real": bce(level, torch.ones_like(level)),
-            "ce_real": cross_entropy(logits, labels),
-        }
-        return self._weighted(terms, {"robust_accuracy": _accuracy(logits, labels)})
+        return self._weighted(terms | more, numbers)
 
     def _weighted(
         self, terms: dict[str, Tensor], numbers: dict[str, float]
     ) -> tuple[Tensor, dict[str, float]]:
-        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        return loss, {name: term.item() for name, term in terms.items()} | numbers
+        present = {name: terms[name] for name in TERMS if name in terms}
+        loss = torch.stack([self.weights[name] * term for name, term in present.items()]).sum()
+        return loss, {name: term.item() for name, term in present.items()} | numbers
 
     def _freeze(self, guide: Guide) -> Guide:
         if self._frozen is None:
-            self._frozen = guide.frozen(self.precision)
+            self._frozen = guide.frozen(self.config.training.precision)
         else:
             self._frozen.refresh(guide)
         return self._frozen
@@ -192,6 +139,16 @@ def area_under_curve(positive: Tensor, negative: Tensor) -> float:
     """Return P(positive > negative) + P(equal) / 2 over all pairs: the area under the ROC."""
     difference = positive[:, None] - negative[None, :]
     return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
+
+
+def _terms(
+    guide: Guide, logits: Tensor, labels: Tensor, of: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return both terms of images that are ``real`` or ``generated``, and their realness."""
+    level = guide.realness_of(logits, labels)
+    target = torch.full_like(level, float(of == "real"))
+    terms = {f"bce_{of}": bce(level, target), f"ce_{of}": cross_entropy(logits, labels)}
+    return terms, level.detach()
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -1,24 +1,18 @@
 """The recipe of a consistency model and its teacher."""
 
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import nn
 
-from burnish import __version__
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.scalings import Preconditioned, Scalings
 from burnish.generators.unet import build_unet
 from burnish.schema import plain
-from burnish.storage.datasets import Dataset
-from burnish.training.config import ConsistencyConfig
-from burnish.training.fit import fit
-from burnish.training.losses.consistency import ConsistencyLoss
-from burnish.training.losses.denoising import DenoisingLoss
-from burnish.training.recipes.task import Task, batches_of, data_facts
+from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss
+from burnish.training.recipes.task import Task
 
 __all__ = ["train_consistency"]
 
@@ -31,63 +25,42 @@ def train_consistency(task: Task) -> list[Path]:
     Returns:
         The folder of the finished ``ConsistencyModelPipeline``.
     """
-    config, data, stage = task.experiment.consistency, task.real, task.run.consistency
+    config, stage = task.experiment.consistency, task.run.consistency
     scalings = Scalings(sigma_max=config.sigma_max, sigma_data=config.sigma_data)
-    teacher = None
-    if config.from_teacher or config.method == "distillation":
+    distilled, teacher = config.method == "distillation", None
+    if config.from_teacher or distilled:
         teacher = _train_teacher(task, scalings)
     torch.manual_seed(config.training.seed)
-    student = Preconditioned(_unet(config, data), scalings, consistent=True)
+    student = Preconditioned(_unet(task), scalings, consistent=True)
     if config.from_teacher and teacher is not None:
         student.unet.load_state_dict(teacher.unet.state_dict())
-    loss = ConsistencyLoss(
-        scalings, config.training.num_steps,
-        teacher if config.method == "distillation" else None,
-        config.sigma_mean, config.sigma_std, config.num_stages,
-    )  # fmt: skip
-    best = fit(
-        student, loss, batches_of(data, config.training), config.training, stage,
-        settings=plain(config) | data_facts(data), device=task.device,
-    )  # fmt: skip
-    card = {
-        "kind": "consistency model",
-        "name": f"{task.experiment.name}-consistency-{config.method}",
-        **data_facts(data),
-        "config": plain(config),
-        "burnish": __version__,
-    }
-    unet = cast(Any, best.unet)
-    ConsistencyModel(unet, scalings, card=card).save(stage.pipeline)
+    loss = ConsistencyLoss(config, scalings, teacher if distilled else None)
+    best = task.fit(student, loss, config.training, stage, plain(config))
+    name = f"{task.experiment.name}-consistency-{config.method}"
+    card = task.card({"kind": "consistency model", "name": name}, config=plain(config))
+    ConsistencyModel(best.unet, scalings, card=card).save(stage.pipeline)
     return [stage.pipeline]
 
 
 def _train_teacher(task: Task, scalings: Scalings) -> Preconditioned:
     """Train the teacher, or take over a finished one of the same settings."""
-    config, data = task.experiment.consistency, task.real
-    whole, training = config.teacher, config.teacher.training
-    torch.manual_seed(training.seed)
-    teacher = Preconditioned(_unet(config, data), scalings, consistent=False)
-    loss = DenoisingLoss(scalings, whole.sigma_mean, whole.sigma_std)
-    run = task.run.beside(whole.of) if whole.of else task.run
-    settings = plain(whole) | {"unet": config.unet, **data_facts(data)}
+    config = task.experiment.consistency.teacher
+    torch.manual_seed(config.training.seed)
+    teacher = Preconditioned(_unet(task), scalings, consistent=False)
+    run = task.run.beside(config.of) if config.of else task.run
+    settings = plain(config) | {"unet": task.experiment.consistency.unet}
     del settings["of"]  # whose it is does not change what it is
-    best = fit(
-        teacher, loss, batches_of(data, training), training, run.teacher,
-        settings=settings, device=task.device,
-    )  # fmt: skip
-    card = {
-        "name": f"{run.folder.name}-teacher",
-        **data_facts(data),
-        "config": settings,
-        "burnish": __version__,
-    }
-    DiffusionModel(cast(Any, best.unet), scalings, card=card).save(run.teacher.pipeline)
-    return cast(Preconditioned, best.requires_grad_(False))
+    loss = DenoisingLoss(config, scalings)
+    best = task.fit(teacher, loss, config.training, run.teacher, settings)
+    card = task.card({"name": f"{run.folder.name}-teacher"}, config=settings)
+    DiffusionModel(best.unet, scalings, card=card).save(run.teacher.pipeline)
+    return best.requires_grad_(False)
 
 
-def _unet(config: ConsistencyConfig, data: Dataset) -> nn.Module:
-    _, channels, size, _ = data.images_uint8.shape
+def _unet(task: Task) -> nn.Module:
+    _, channels, size, _ = task.real.images_uint8.shape
+    unet = task.experiment.consistency.unet
     try:
-        return build_unet(size, channels, data.num_classes, **config.unet)
+        return build_unet(size, channels, task.real.num_classes, **unet)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(f"consistency: unet: {error}") from error

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from burnish import __version__
 from burnish.checkpoint import save_model
 from burnish.errors import InputError
 from burnish.networks.build import build
@@ -14,12 +13,13 @@ from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset
 from burnish.training.config import FeaturesConfig
-from burnish.training.fit import fit
-from burnish.training.losses.contrastive import contrastive_loss, matched
-from burnish.training.losses.views import random_views
-from burnish.training.recipes.task import Task, batches_of, data_facts, network_arguments
+from burnish.training.losses.contrastive import contrastive_loss, matched, random_views
+from burnish.training.recipes.task import Task, network_arguments
 
 __all__ = ["train_features"]
+
+# Images per network call of a validation.
+BATCH_SIZE = 500
 
 
 def train_features(task: Task) -> list[Path]:
@@ -41,36 +41,34 @@ def train_features(task: Task) -> list[Path]:
 
 
 def _train(task: Task, name: str) -> Path:
-    config, data, held_out = task.experiment.features[name], task.real, task.held_out
+    config, stage, held_out = task.experiment.features[name], task.run.features(name), task.held_out
+    arguments, settings = network_arguments(config.network, task.real), plain(config)
     by_labels = config.task == "labels"
-    arguments = network_arguments(config.network, data)
-    if not by_labels:
-        arguments["num_classes"] = config.views.num_projected
-    goal = _Labels() if by_labels else _Views(config)
-    settings = plain(config) | data_facts(data)
     if by_labels:
+        goal = _Labels()
         del settings["task"], settings["views"]  # which have no effect on a classifier
+    else:
+        goal = _Views(config)
+        arguments["num_classes"] = config.views.num_projected
     torch.manual_seed(config.training.seed)
-    stage = task.run.features(name)
-    best = fit(
-        build(arguments), goal, batches_of(data, config.training), config.training, stage,
-        settings=settings, device=task.device,
+    best = task.fit(
+        build(arguments), goal, config.training, stage, settings,
         validate=lambda model: {"score": goal.measure(model, held_out, task.device)},
     )  # fmt: skip
     score = goal.measure(best, held_out, task.device)
-    card = {
+    head = {
         "kind": "feature extractor",
         "name": name,
         "network": arguments,
         "classifies": by_labels,
-        "image_shape": list(data.images_uint8.shape[1:]),
-        **data_facts(data),
+        "image_shape": list(task.real.images_uint8.shape[1:]),
+    }
+    rest = {
         "validation": {"data": held_out.source, goal.measured: score},
         "training": plain(config.training),
         **({} if by_labels else {"views": plain(config.views)}),
-        "burnish": __version__,
     }
-    save_model(stage.model, best, card)
+    save_model(stage.model, best, task.card(head, **rest))
     return stage.model
 
 
@@ -87,13 +85,11 @@ class _Labels:
         return nn.functional.cross_entropy(logits, batch.labels), {"accuracy": accuracy}
 
     @torch.no_grad()
-    def measure(
-        self, model: nn.Module, held_out: Dataset, device: str, batch_size: int = 500
-    ) -> float:
+    def measure(self, model: nn.Module, held_out: Dataset, device: str) -> float:
         """Return the share of images whose largest logit is that of their label."""
         right = 0
-        for start in range(0, len(held_out), batch_size):
-            batch = held_out.samples(slice(start, start + batch_size)).to(device)
+        for start in range(0, len(held_out), BATCH_SIZE):
+            batch = held_out.samples(slice(start, start + BATCH_SIZE)).to(device)
             right += int((model(batch.images).argmax(1) == batch.labels).sum())
         return right / len(held_out)
 
@@ -117,14 +113,12 @@ class _Views:
         return loss, {"matched_views": matched(first.detach(), second.detach())}
 
     @torch.no_grad()
-    def measure(
-        self, model: nn.Module, held_out: Dataset, device: str, batch_size: int = 500
-    ) -> float:
+    def measure(self, model: nn.Module, held_out: Dataset, device: str) -> float:
         """Return the share of images whose other view is the nearest in its batch.
 
         All batches are of one size, as chance depends on it; a shorter tail is left out.
         """
-        draws, size = stream(0, "views"), min(batch_size, len(held_out))
+        draws, size = stream(0, "views"), min(BATCH_SIZE, len(held_out))
         shares = []
         for start in range(0, len(held_out) - size + 1, size):
             images = held_out.samples(slice(start, start + size)).images.to(device)

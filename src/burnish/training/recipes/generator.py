@@ -1,30 +1,26 @@
 """The recipe of a VAE, a GAN or a Gaussian."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from burnish import __version__
 from burnish.errors import InputError
 from burnish.generators.latent import LatentModel
 from burnish.networks.build import build
 from burnish.networks.decoder import Decoder
 from burnish.networks.encoder import Discriminator, Encoder
-from burnish.networks.gaussian import Gaussian
 from burnish.schema import plain
-from burnish.storage.datasets import Dataset
 from burnish.training.config import GeneratorConfig
-from burnish.training.fit import fit
-from burnish.training.loop import Loss
+from burnish.training.fit import Loss
 from burnish.training.losses.adversarial import (
     AdversarialLoss,
     Adversaries,
     recalibrate_batch_norm,
 )
 from burnish.training.losses.elbo import Autoencoder, ElboLoss
-from burnish.training.recipes.task import Task, batches_of, data_facts
+from burnish.training.recipes.task import Task
 
 __all__ = ["train_generator"]
 
@@ -44,58 +40,39 @@ def train_generator(task: Task) -> list[Path]:
     _, channels, height, width = data.images_uint8.shape
     if height != width:
         raise InputError(f"generator: the images must be square, not {height} x {width}")
-    arguments: dict[str, Any] = {
-        "name": "gaussian" if config.family == "gaussian" else "decoder",
+    gaussian = config.family == "gaussian"
+    arguments = {
+        "name": "gaussian" if gaussian else "decoder",
         "in_channels": channels,
         "num_classes": data.num_classes,
         "image_size": height,
         "latent_size": config.latent_size,
+        **({} if gaussian else {"widths": list(config.widths)}),
     }
-    if config.family == "gaussian":
-        decoder = _fitted(data, arguments)
-    else:
-        arguments["widths"] = list(config.widths)
-        decoder = _trained(task, config, arguments)
-    card = {
+    torch.manual_seed(config.training.seed)
+    try:
+        decoder: Any = build(arguments)
+        if gaussian:
+            decoder.fit(data.images_uint8, data.labels)
+    except (InputError, ValueError) as error:
+        raise InputError(f"generator: {error}") from error
+    if not gaussian:
+        model, loss = _networks_and_loss(config, decoder)
+        best = task.fit(model, loss, config.training, stage, plain(config))
+        decoder = best.generator if config.family == "gan" else best.decoder
+    if config.family == "gan":
+        recalibrate_batch_norm(decoder, config.training.seed)
+    head = {
         "kind": config.family,
         "name": f"{task.experiment.name}-generator-{config.family}",
         "network": arguments,
-        **data_facts(data),
-        "config": plain(config),
-        "burnish": __version__,
     }
-    LatentModel(decoder, card).save(stage.model)
+    LatentModel(decoder, task.card(head, config=plain(config))).save(stage.model)
     return [stage.model]
 
 
-def _fitted(data: Dataset, arguments: dict[str, Any]) -> Gaussian:
-    try:
-        return cast(Gaussian, build(arguments)).fit(data.images_uint8, data.labels)
-    except (InputError, ValueError) as error:
-        raise InputError(f"generator: {error}") from error
-
-
-def _trained(task: Task, config: GeneratorConfig, arguments: dict[str, Any]) -> Decoder:
-    torch.manual_seed(config.training.seed)
-    model, loss = _networks_and_loss(config, arguments)
-    best = fit(
-        model, loss, batches_of(task.real, config.training), config.training, task.run.generator,
-        settings=plain(config) | data_facts(task.real), device=task.device,
-    )  # fmt: skip
-    if isinstance(best, Adversaries):
-        recalibrate_batch_norm(best.generator, config.training.seed)
-        return best.generator
-    return cast(Autoencoder, best).decoder
-
-
-def _networks_and_loss(
-    config: GeneratorConfig, arguments: dict[str, Any]
-) -> tuple[nn.Module, Loss]:
+def _networks_and_loss(config: GeneratorConfig, decoder: Decoder) -> tuple[nn.Module, Loss]:
     """Return what is trained, the decoder and its counterpart, and the loss."""
-    try:
-        decoder = cast(Decoder, build(arguments))
-    except InputError as error:
-        raise InputError(f"generator: {error}") from error
     widths = config.encoder_widths or config.widths[::-1]
     channels, size, _ = decoder.image_shape
     if size % 2 ** (len(widths) - 1):
@@ -104,5 +81,4 @@ def _networks_and_loss(
         discriminator = Discriminator(channels, decoder.num_classes, widths)
         return Adversaries(decoder, discriminator), AdversarialLoss(config.latent_size)
     encoder = Encoder(channels, decoder.num_classes, size, config.latent_size, widths)
-    loss = ElboLoss(config.latent_size, config.kl_weight, config.noise_std)
-    return Autoencoder(encoder, decoder), loss
+    return Autoencoder(encoder, decoder), ElboLoss(config)

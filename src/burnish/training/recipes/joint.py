@@ -1,14 +1,13 @@
 """The recipe of a joint model, the guide."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from burnish import __version__
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.files import path_sha256
@@ -19,17 +18,9 @@ from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import write_samples
-from burnish.training.batches import Batches
 from burnish.training.config import JointConfig
-from burnish.training.fit import fit
 from burnish.training.losses.joint import JointLoss
-from burnish.training.recipes.task import (
-    Task,
-    batches_of,
-    data_facts,
-    make_images,
-    network_arguments,
-)
+from burnish.training.recipes.task import Task, batches_of, make_images, network_arguments
 from burnish.training.run import Run
 from burnish.training.validation import realness_card, validate_joint
 
@@ -45,45 +36,41 @@ def train_joint(task: Task) -> list[Path]:
     Raises:
         InputError: There are no generated images, or they do not fit the real ones.
     """
-    config, data, stage = task.experiment.joint, task.real, task.run.joint
+    config, stage = task.experiment.joint, task.run.joint
     generated = generated_images(config, task.run, task.device)
-    _check_fit(generated, data)
-    network, arguments = _network(config, data)
-    held_out = min(1000, len(generated) // 10)
-    rows = torch.randperm(len(task.held_out), generator=stream(0, "validation"))[:held_out]
+    _check_fit(generated, task.real)
+    network, arguments = _network(config, task.real)
+    # The first generated images are for validation.
+    count = min(1000, len(generated) // 10)
+    rows = torch.randperm(len(task.held_out), generator=stream(0, "validation"))[:count]
     validate = validate_joint(
         config.real_attack, config.generated_attack,
-        task.held_out.samples(rows), generated.samples(slice(0, held_out)),
+        task.held_out.samples(rows), generated.samples(slice(0, count)),
     )  # fmt: skip
-    loss = JointLoss(
-        config.real_attack, config.generated_attack, config.growth, config.early_stop,
-        config.batch_norm == "frozen", config.weights, config.training.precision,
-    )  # fmt: skip
+    rest = Dataset(generated.images_uint8[count:], generated.labels[count:], generated.source)
+    real_batches = batches_of(task.real, config.training)
+    generated_batches = batches_of(rest, config.training, 1)
     # How the finished guide is best used is no part of its training, and may be said later.
-    trained = plain(dataclasses.replace(config, refine={}))
-    generated_sha256 = {"generated_sha256": generated.sha256()}
-    best = fit(
-        Guide(network, energy=config.energy), loss,
-        _pairs(config, data, generated, held_out), config.training, stage,
-        settings=trained | data_facts(data) | generated_sha256,
-        validate=validate, device=task.device,
+    trained = plain(replace(config, refine={}))
+    sha256 = generated.sha256()
+    best = task.fit(
+        Guide(network, energy=config.energy), JointLoss(config), config.training, stage,
+        trained | {"generated_sha256": sha256}, validate=validate,
+        batches=lambda step: (real_batches(step), generated_batches(step)),
     )  # fmt: skip
-    best = cast(Guide, best)
-    card = {
+    head = {
         "kind": "joint classifier-discriminator",
         "name": f"{task.experiment.name}-joint",
         "network": arguments,
         "energy": config.energy,
-        "image_shape": list(data.images_uint8.shape[1:]),
+        "image_shape": list(task.real.images_uint8.shape[1:]),
         "realness": realness_card(best, task.held_out.samples(), task.held_out.source),
         "refine": config.refine,
-        **data_facts(data),
-        "generated": generated.source,
-        **generated_sha256,
-        "validation": validate(best),
-        "config": trained,
-        "burnish": __version__,
     }
+    card = task.card(
+        head, generated=generated.source, generated_sha256=sha256, validation=validate(best),
+        config=trained,
+    )  # fmt: skip
     save_model(stage.model, best.network, card)
     return [stage.model]
 
@@ -95,17 +82,6 @@ def _network(config: JointConfig, data: Dataset) -> tuple[nn.Module, dict[str, A
     torch.manual_seed(config.training.seed)
     arguments = network_arguments(config.network, data)
     return build(arguments), arguments
-
-
-def _pairs(config: JointConfig, data: Dataset, generated: Dataset, held_out: int) -> Any:
-    """Return ``step -> (real, generated)``; the first ``held_out`` generated ones stay out."""
-    training = config.training
-    real_batches = batches_of(data, training)
-    generated_batches = Batches(
-        generated.images_uint8[held_out:], generated.labels[held_out:],
-        training.batch_size, training.seed + 1, training.flip,
-    )  # fmt: skip
-    return lambda step: (real_batches(step), generated_batches(step))
 
 
 def _check_fit(generated: Dataset, data: Dataset) -> None:
@@ -158,10 +134,8 @@ def _generated_by(config: JointConfig, run: Run, device: str) -> Dataset:
     first, count = config.generated_seed, config.num_generated
 
     def sample() -> None:
-        generator = load_generator(source).to(device)
-        batches = generator.batches(range(first, first + count))
-        bar = tqdm(batches, "generated", -(-count // 100))
-        write_samples(run.generated, bar, count)
+        batches = load_generator(source).to(device).batches(range(first, first + count))
+        write_samples(run.generated, tqdm(batches, "generated", -(-count // 100)), count)
 
     made_from = {
         "generator": path_sha256(source), "num_generated": count, "generated_seed": first

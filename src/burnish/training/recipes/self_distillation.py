@@ -1,7 +1,7 @@
 """The recipe of self-distillation: a consistency model learns to make its refined images."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -12,12 +12,12 @@ from burnish.files import path_sha256
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.scalings import Preconditioned
 from burnish.guide.load import load_guide
-from burnish.refine.presets import settings_for
-from burnish.refine.refiner import Refiner
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner
 from burnish.schema import plain
 from burnish.storage.formats import open_samples, write_samples
 from burnish.training.fit import fit
-from burnish.training.losses.self_distillation import SelfDistillationLoss
+from burnish.training.losses.consistency import SelfDistillationLoss
 from burnish.training.recipes.task import Task, batches_of, make_images
 
 __all__ = ["train_self_distillation"]
@@ -43,7 +43,7 @@ def train_self_distillation(task: Task) -> list[Path]:
             )
     generator = ConsistencyModel.load(pipeline).to(task.device)
     guide = load_guide(guide_path).to(task.device)
-    settings = settings_for(guide)
+    settings, guide_sha256 = settings_for(guide), path_sha256(guide_path)
     seeds = range(config.first_seed, config.first_seed + config.num_images)
 
     def sample_and_refine() -> None:
@@ -56,7 +56,6 @@ def train_self_distillation(task: Task) -> list[Path]:
         refined = tqdm(refiner(file, file.labels), "refine", -(-len(file) // file.batch_size))
         write_samples(stage.refined, (part.samples for part in refined), len(file))
 
-    guide_sha256 = path_sha256(guide_path)
     made_from = {
         "generator": path_sha256(pipeline),
         "guide": guide_sha256,
@@ -65,9 +64,9 @@ def train_self_distillation(task: Task) -> list[Path]:
     }
     data = make_images(stage.refined, made_from, sample_and_refine)
     torch.manual_seed(config.training.seed)
-    student = Preconditioned(generator.unet, generator.scalings, consistent=True)
-    best = fit(
-        student, SelfDistillationLoss(generator.scalings, config.first_seed),
+    best: Any = fit(
+        Preconditioned(generator.unet, generator.scalings, consistent=True),
+        SelfDistillationLoss(generator.scalings, config.first_seed),
         batches_of(data, config.training), config.training, stage,
         settings=plain(config) | {"images_sha256": data.sha256()}, device=task.device,
     )  # fmt: skip
@@ -80,5 +79,5 @@ def train_self_distillation(task: Task) -> list[Path]:
         "refine": plain(settings),
         "burnish": __version__,
     }
-    ConsistencyModel(cast(Any, best.unet), generator.scalings, card=card).save(stage.pipeline)
+    ConsistencyModel(best.unet, generator.scalings, card=card).save(stage.pipeline)
     return [stage.pipeline]

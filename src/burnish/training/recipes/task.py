@@ -7,14 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from burnish import __version__
 from burnish.errors import InputError
 from burnish.files import write_text
 from burnish.storage.datasets import Dataset, load_dataset, parse_rows
 from burnish.training.batches import Batches
 from burnish.training.config import Experiment, TrainingConfig
-from burnish.training.run import Run
+from burnish.training.fit import Loss, fit
+from burnish.training.run import Run, Stage
 
-__all__ = ["Task", "batches_of", "data_facts", "make_images", "network_arguments"]
+__all__ = ["Task", "batches_of", "make_images", "network_arguments"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,31 @@ class Task:
         source = f"{self.experiment.data.source}[{rows}]"
         return Dataset(self._all.images_uint8[part], self._all.labels[part], source)
 
+    @cached_property
+    def _trained_on(self) -> dict[str, str]:
+        return {"data": self.real.source, "data_sha256": self.real.sha256()}
+
+    def fit(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        config: TrainingConfig,
+        stage: Stage,
+        settings: Mapping[str, Any],
+        *,
+        batches: Callable[[int], Any] | None = None,
+        validate: Callable[[Any], dict[str, float]] | None = None,
+    ) -> Any:
+        """Call :func:`burnish.training.fit.fit`, on the real images unless batches are given."""
+        return fit(
+            model, loss, batches or batches_of(self.real, config), config, stage,
+            settings={**settings, **self._trained_on}, validate=validate, device=self.device,
+        )  # fmt: skip
+
+    def card(self, head: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
+        """Return the card of a model that was trained on the real images."""
+        return {**head, **self._trained_on, **rest, "burnish": __version__}
+
 
 def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     """Fill in what the data decide: channels, classes and, for our own networks, pixel moments.
@@ -77,14 +106,9 @@ def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, An
     return {**network, **{k: v for k, v in filled.items() if k not in network}}
 
 
-def data_facts(data: Dataset) -> dict[str, str]:
-    """Return what settings and cards say of the images that something was trained on."""
-    return {"data": data.source, "data_sha256": data.sha256()}
-
-
-def batches_of(data: Dataset, config: TrainingConfig) -> Batches:
-    """Return the batches of a data set under a training's settings."""
-    return Batches(data.images_uint8, data.labels, config.batch_size, config.seed, config.flip)
+def batches_of(data: Dataset, config: TrainingConfig, offset: int = 0) -> Batches:
+    """Return the batches of a data set under a training's settings, ``offset`` added to its seed."""
+    return Batches(data, config.batch_size, config.seed + offset, config.flip)
 
 
 def make_images(

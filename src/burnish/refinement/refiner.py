@@ -11,11 +11,11 @@ from burnish.ascent.step import Step, value_and_gradient
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 from burnish.networks.frozen import Frozen
-from burnish.refine.batching import Batch, climb_batches, in_batches
-from burnish.refine.ledger import Ledger, Refined, stop_reasons
-from burnish.refine.presets import settings_for
-from burnish.refine.settings import RefineSettings
-from burnish.refine.speed import BATCH_SIZE, compiled_gradient
+from burnish.refinement.batching import Batch, climb_batches, in_batches
+from burnish.refinement.ledger import Ledger, Refined, stop_reasons
+from burnish.refinement.presets import settings_for
+from burnish.refinement.settings import RefineSettings
+from burnish.refinement.speed import BATCH_SIZE, compiled_gradient
 from burnish.samples import Samples
 from burnish.seeds import stream
 
@@ -32,7 +32,7 @@ class Refiner:
 
     Args:
         guide: On the device where the work is to be done; not changed.
-        settings: Resolved, see :func:`~burnish.refine.presets.settings_for`; None for the guide's
+        settings: Resolved, see :func:`~burnish.refinement.presets.settings_for`; None for the guide's
             own.
         precision: ``float32`` or ``bfloat16`` inside the guide. Pixels, norms and projections are
             float32 always.

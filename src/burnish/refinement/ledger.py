@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples
 
 __all__ = ["Ledger", "Refined", "stop_reasons"]

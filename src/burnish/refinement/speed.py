@@ -25,7 +25,7 @@ from burnish.ascent.step import Objective, value_and_gradient
 from burnish.errors import InputError
 from burnish.files import cache_folder, write_json
 from burnish.guide.model import Guide
-from burnish.refine.batching import MAX_WAITING
+from burnish.refinement.batching import MAX_WAITING
 
 __all__ = [
     "BATCH_SIZE",

@@ -16,7 +16,7 @@ from typing import Any
 
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
-from burnish.refine.settings import RefineSettings
+from burnish.refinement.settings import RefineSettings
 
 __all__ = ["PRESETS", "settings_for"]
 
@@ -39,7 +39,7 @@ def settings_for(guide: Guide, preset: str | None = None, **overrides: Any) -> R
         guide: Whose card is read.
         preset: One of :data:`PRESETS`; None means ``joint`` for a guide that knows the realness of
             real images, and ``bigroc`` for any other classifier.
-        overrides: Fields of :class:`~burnish.refine.settings.RefineSettings`; None overrides
+        overrides: Fields of :class:`~burnish.refinement.settings.RefineSettings`; None overrides
             nothing.
 
     Raises:

@@ -1,6 +1,6 @@
 """The settings of an ascent, and those of refinement. No torch is imported here.
 
-What the presets fill in, and how a guide's card adds to it, is in :mod:`burnish.refine.presets`.
+What the presets fill in, and how a guide's card adds to it, is in :mod:`burnish.refinement.presets`.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from burnish.schema import Range, check
 
 __all__ = ["LABELINGS", "AscentSettings", "RefineSettings"]
 
-# Which class each image is refined towards; see burnish.refine.labels.
+# Which class each image is refined towards; see burnish.refinement.labels.
 LABELINGS = ("given", "pseudo", "balanced", "quotas")
 
 

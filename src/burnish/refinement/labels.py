@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import unknown
-from burnish.refine.settings import LABELINGS
+from burnish.refinement.settings import LABELINGS
 from burnish.samples import Samples
 
 __all__ = [
