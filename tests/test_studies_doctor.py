@@ -1,5 +1,7 @@
 """The doctor: attacks do harm, batches leave no trace, one entry per guide."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,22 +11,49 @@ from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.samples import from_uint8
 from burnish.storage.datasets import Dataset
-from burnish.studies.doctor import doctor, examine, table
+from burnish.studies.doctor import doctor, examine, low_frequencies, low_frequency_share, table
 from burnish.training.validation import tell_apart
 
 
 def test_attacks_do_harm_and_batches_leave_no_trace(guide):
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
     # Labels that the guide agrees with, so that an attack has something to take away.
-    labels = guide(from_uint8(images)).argmax(1)
-    bank = Dataset(images, labels, "bank")
-    real, generated = bank.samples(slice(0, 10)), bank.samples(slice(10, 20))
-    whole, parts = (examine(guide, real, generated, bank, size) for size in (10, 3))
+    data = Dataset(images, guide(from_uint8(images)).argmax(1), "random")
+    real, generated = data.samples(slice(0, 10)), data.samples(slice(10, 20))
+    whole, parts = (examine(guide, real, generated, size) for size in (10, 3))
     assert parts == pytest.approx(whole, abs=1e-5)
     assert whole["accuracy_clean"] == 1 > whole["accuracy_robust"]
     assert whole["auc_attacked"] < whole["auc_clean"]
-    # The generated images are in the bank themselves: the nearest is at no distance.
-    assert whole["cosine_to_nearest"] == 0 and 0 < whole["low_frequency_share"] < 1
+    assert 0 < whole["low_frequency_share"] < 1
+
+
+def wave(rows, columns):
+    """A cosine of so many periods down and across."""
+    place = torch.arange(32) / 32
+    phase = 2 * math.pi * (rows * place[:, None] + columns * place[None, :])
+    return torch.cos(phase + 0.3).expand(1, 3, -1, -1)
+
+
+def test_low_frequencies_are_those_within_the_radius():
+    # A quarter of Nyquist is 4 periods in 32 pixels: the 49 points of the grid within radius 4.
+    assert int(low_frequencies(32, 32).sum()) == 49
+    assert int(low_frequencies(28, 28).sum()) == 37  # radius 3.5
+    waves = {(0, 0): 1, (4, 0): 1, (0, -4): 1, (2, 3): 1, (3, 3): 0, (5, 0): 0, (16, 16): 0}
+    for periods, share in waves.items():
+        found = low_frequency_share(wave(*periods)).item()
+        assert found == pytest.approx(share, abs=1e-6), periods
+    # Energies of unlike waves add up, over channels too, whatever the scale of the whole.
+    mixed = torch.cat([3 * wave(1, 2)[:, :1], wave(9, 9)[:, :1]], 1) * 1e-25
+    assert low_frequency_share(mixed).item() == pytest.approx(0.9, abs=1e-5)
+    assert low_frequency_share(torch.zeros(1, 1, 8, 8)).item() == 0
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_white_noise_has_the_share_that_is_stated_beside(size):
+    expected = low_frequencies(size, size).double().mean().item()
+    shares = low_frequency_share(torch.randn(200, 3, size, size))
+    assert shares.shape == (200,) and len(shares.unique()) > 100
+    assert shares.mean().item() == pytest.approx(expected, rel=0.03)
 
 
 def test_accuracy_auc_and_realness_follow_from_the_logits():
@@ -62,7 +91,7 @@ def test_the_result_has_one_entry_per_guide(write_images):
         assert 0 <= row["accuracy_robust"] <= row["accuracy_clean"] <= 1
         assert row["auc_attacked"] <= row["auc_clean"]
     text = table(result)
-    assert "cosine to nearest" in text and "| fashion_mnist | " in text
+    assert "low frequencies" in text and "| fashion_mnist | " in text
 
 
 def test_a_guide_that_does_not_fit_is_named(write_images):

@@ -12,7 +12,7 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.unet import build_unet
 from burnish.networks.build import build
 from burnish.studies.cache import Cache
-from burnish.studies.measure import measure
+from burnish.studies.measure import agreement, measure, summary
 from burnish.studies.tables import load_tables
 
 TABLES = """
@@ -125,3 +125,27 @@ def test_what_is_missing_is_reported_before_any_work(world):
     with pytest.raises(InputError, match=r"no guide at .*guide.safetensors"):
         measure(tables, "all", cache, world / "real.npz")
     assert not list((world / "work").iterdir())
+
+
+def results_of(fids):
+    """Results of extractors on ranges, from ``fids[features][range] = [baseline, row, ...]``."""
+    return [
+        {"features": features, "seeds": str(seeds), "row": f"row {i}", "fid": fid}
+        | {"fid_baseline": here[0], "kid": None, "precision": 0.5, "recall": float(i)}
+        for features, ranges in fids.items()
+        for seeds, here in enumerate(ranges)
+        for i, fid in enumerate(here)
+    ]
+
+
+def test_changes_and_correlations_are_taken_within_each_range_of_seeds():
+    results = results_of({"a": [[8, 6, 7], [4, 2, 3]], "b": [[80, 60, 70], [40, 50, 60]]})
+    found = summary(results)["a"]["row 1"]
+    assert found["fid"] == pytest.approx({"mean": 4, "std": 8**0.5})
+    assert found["fid_change"]["mean"] == pytest.approx((-0.25 - 0.5) / 2)
+    assert "kid" not in found
+    pair = agreement(results)["a, b"]
+    # Same order on the first range, rho of (3, 1, 2) and (1, 2, 3) on the second.
+    assert pair["fid"]["mean"] == pytest.approx((1 - 0.5) / 2)
+    assert pair["recall"]["mean"] == 1
+    assert "kid" not in pair and "precision" not in pair

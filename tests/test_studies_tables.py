@@ -1,11 +1,10 @@
-"""Tables: what may be described, and how results are summarized."""
+"""Tables: what may be described."""
 
 from pathlib import Path
 
 import pytest
 
 from burnish.errors import InputError
-from burnish.studies.summary import agreement, summary
 from burnish.studies.tables import load_tables
 
 TABLES = """
@@ -55,27 +54,3 @@ def test_an_error_in_a_description_is_reported_in_one_line(tmp_path, old, new, s
     with pytest.raises(InputError, match=said) as error:
         load_tables(path)
     assert "\n" not in str(error.value)
-
-
-def results_of(fids):
-    """Results of extractors on ranges, from ``fids[features][range] = [baseline, row, ...]``."""
-    return [
-        {"features": features, "seeds": str(seeds), "row": f"row {i}", "fid": fid}
-        | {"fid_baseline": here[0], "kid": None, "precision": 0.5, "recall": float(i)}
-        for features, ranges in fids.items()
-        for seeds, here in enumerate(ranges)
-        for i, fid in enumerate(here)
-    ]
-
-
-def test_changes_and_correlations_are_taken_within_each_range_of_seeds():
-    results = results_of({"a": [[8, 6, 7], [4, 2, 3]], "b": [[80, 60, 70], [40, 50, 60]]})
-    found = summary(results)["a"]["row 1"]
-    assert found["fid"] == pytest.approx({"mean": 4, "std": 8**0.5})
-    assert found["fid_change"]["mean"] == pytest.approx((-0.25 - 0.5) / 2)
-    assert "kid" not in found
-    pair = agreement(results)["a, b"]
-    # Same order on the first range, rho of (3, 1, 2) and (1, 2, 3) on the second.
-    assert pair["fid"]["mean"] == pytest.approx((1 - 0.5) / 2)
-    assert pair["recall"]["mean"] == 1
-    assert "kid" not in pair and "precision" not in pair

@@ -1,8 +1,7 @@
 """Baselines: cheap changes to images that a refinement must beat.
 
 * ``none``: nothing. Images are read and written again and must get the same scores.
-* ``blur``: a Gaussian blur.
-* ``sharpen``: unsharp masking, ``x + amount (x - blur(x))``.
+* ``blur``, ``sharpen``: a Gaussian blur, and unsharp masking.
 * ``resample``: no pixel changes. Images are dropped and repeated until the classes that a network
   predicts for them are equally frequent, as classes are in balanced reference sets.
 """
@@ -67,10 +66,7 @@ def resample_counts(classes: Tensor) -> Tensor:
     """Return how often to take each of N images so that N are taken, equally many of each class.
 
     A class of n images with a quota of q gives each of them q // n times, and q % n of them, drawn
-    at random, once more. Quotas differ by one at most. A class without images gets none.
-
-    Args:
-        classes: ``[N]`` int64.
+    at random, once more. Quotas differ by one at most. Classes are ``[N]`` int64.
     """
     generator = stream(0, "resample")
     counts = torch.zeros_like(classes)

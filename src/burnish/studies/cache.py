@@ -39,17 +39,12 @@ class Scorer(NamedTuple):
 
 
 class Cache:
-    """Makes and scores the images of rows, each once, and keeps them in a folder.
+    """Makes and scores the images of rows, each once, and keeps them in ``folder``.
 
     Images are kept under a hash of what they follow from: the files of generator and guide, the
     resolved settings and the seeds. A change of burnish itself is not noticed; delete the folder
-    after one.
-
-    Args:
-        folder: For images, their cards, scores and statistics of real images.
-        runs: What a leading ``runs/`` in names stands for.
-        precision: Inside the guide.
-        device: Where to compute.
+    after one. ``precision`` is that of the guide; ``runs/`` at the start of a name stands for
+    ``runs``.
     """
 
     def __init__(
@@ -67,12 +62,10 @@ class Cache:
         return name if inside == name else str(self.runs / inside)
 
     def scorer(self, features: str, real: Path | None, source: str = "") -> Scorer:
-        """Return a scorer; statistics of the real images are computed if they are not here.
+        """Return the scorer of a feature extractor, given by name or file.
 
-        Args:
-            features: Name or file of the feature extractor.
-            real: Real images; None takes the statistics that ship with the extractor.
-            source: What results call the real images.
+        Statistics of the real images, which results call ``source``, are computed if they are not
+        here; without real images, those that ship with the extractor are taken.
 
         Raises:
             InputError: There is no such extractor, or no reference for it.

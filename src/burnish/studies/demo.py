@@ -22,8 +22,7 @@ def demo(
 ) -> dict[str, Any]:
     """Sample, refine, score and report.
 
-    The seeds, the feature extractors and the reference images had no part in choosing the
-    settings: these were chosen on other seeds, by a feature extractor that does not ship, against
+    The settings were chosen on other seeds, by a feature extractor that does not ship, against
     other real images.
 
     Args:
@@ -44,10 +43,6 @@ def demo(
         raise unknown("demo", data, shipped("generator"))
     if num_images < 10:
         raise InputError(f"the demo needs at least 10 images to compare, not {num_images}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be used as a folder: {error.strerror}") from error
     sides = {"baseline": out / "generated.npz", "refined": out / "refined.npz"}
     generator, guide = load_generator(data), load_guide(data)
     sampled = plan_sample(generator, range(num_images), sides["baseline"], device=device).run()

@@ -15,8 +15,9 @@ Any classifier can be examined beside guides, for comparison with one that is no
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,9 @@ COLUMNS = {
 
 
 def doctor(
-    guides: Sequence[str],
-    real: str,
-    generated: Path,
-    *,
-    num_images: int = 1000,
+    guides: Sequence[str], real: str, generated: Path, *, num_images: int = 1000,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Examine guides and classifiers of one data set.
 
     Args:
@@ -70,7 +67,7 @@ def doctor(
         real: Real images with labels that no guide was trained on, by name (then their test
             split) or path.
         generated: Generated images with labels.
-        num_images: Real images to look at, and as many generated ones; at most what there is.
+        num_images: Of each kind, at most; as many as both have.
         device: Where to compute.
 
     Returns:
@@ -88,23 +85,19 @@ def doctor(
     sets = load_dataset(real, split="test"), load_dataset(str(generated))
     count = min(num_images, *map(len, sets))
     here, there = (
-        data.samples(torch.randperm(len(data), generator=stream(SEED, "assess"))[:count])
+        data.samples(torch.randperm(len(data), generator=stream(SEED, "assess"))[:count]).to(place)
         for data in sets
     )
-    for name, guide in loaded.items():
-        for side in (here, there):
-            try:
-                check_fit(guide, side, side.labels)
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
+    for (name, guide), side in product(loaded.items(), (here, there)):
+        try:
+            check_fit(guide, side, side.labels)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
     rows = []
-    with tqdm(total=count * len(loaded), desc="doctor", unit="image") as bar:
-        for name, guide in loaded.items():
-            facts = {key: guide.card.get(key) for key in ("name", "kind", "sha256")}
-            numbers = examine(guide, here, there, progress=bar.update)
-            rows.append({"guide": name, **facts, **numbers})
-    height, width = here.images.shape[2:]
-    white_noise = low_frequencies(height, width, CUTOFF).double().mean().item()
+    for name, guide in loaded.items():
+        facts = {key: guide.card.get(key) for key in ("name", "kind", "sha256")}
+        rows.append({"guide": name, **facts, **examine(guide, here, there)})
+    white_noise = low_frequencies(*here.images.shape[2:]).double().mean().item()
     attacks = {"class": CLASS_ATTACK, "real": REAL_ATTACK, "generated": GENERATED_ATTACK}
     return {
         "real": sets[0].source,
@@ -120,43 +113,30 @@ def doctor(
 
 
 def examine(
-    guide: Guide,
-    real: Samples,
-    generated: Samples,
-    batch_size: int = 100,
-    progress: Callable[[int], object] = lambda done: None,
+    guide: Guide, real: Samples, generated: Samples, batch_size: int = 100
 ) -> dict[str, float]:
-    """Return the numbers of one guide.
+    """Return the numbers of one guide in eval mode, by as many real as generated images.
 
-    Args:
-        guide: In eval mode, on the device where to compute.
-        real: Real images with labels.
-        generated: Generated images with labels, as many.
-        batch_size: Images per network call.
-        progress: Called with the number of images of each kind done since the last call.
+    All images have labels and are on the guide's device.
     """
-    device = next(guide.parameters()).device
+    assert real.labels is not None and generated.labels is not None
     of_realness: dict[str, Any] = {"objective": guide.energy_name}
     attacks = [replace(attack, **of_realness) for attack in (REAL_ATTACK, GENERATED_ATTACK)]
-    real, generated = real.to(device), generated.to(device)
-    assert real.labels is not None and generated.labels is not None
-    parts: list[dict[str, tuple[Tensor, Tensor]]] = []
-    robust, shares = [], []
-    for start in range(0, len(real), batch_size):
+    parts, robust, shares = [], [], []
+    for start in tqdm(range(0, len(real), batch_size), guide.card.get("name")):
         rows = slice(start, start + batch_size)
         here, there = real[rows], generated[rows]
-        assert there.labels is not None
         parts.append(attacked_logits(guide, here, there, *attacks))
         with torch.no_grad():
-            robust.append(guide(attack_real(guide, here, CLASS_ATTACK)).argmax(1) == here.labels)
-        gradients = value_and_gradient(guide.objective("logit"), there.images, there.labels)[0]
-        shares += low_frequency_share(gradients, CUTOFF).tolist()
-        progress(len(here))
-    logits = {
-        name: (torch.cat([part[name][0] for part in parts]),
-               torch.cat([part[name][1] for part in parts]))
-        for name in parts[0]
-    }  # fmt: skip
+            predicted = guide(attack_real(guide, here, CLASS_ATTACK)).argmax(1)
+        robust.append(predicted == real.labels[rows])
+        objective = guide.objective("logit")
+        gradients, *_ = value_and_gradient(objective, there.images, generated.labels[rows])
+        shares += low_frequency_share(gradients).tolist()
+    logits = {}
+    for name in parts[0]:
+        of_real, of_generated = zip(*(part[name] for part in parts), strict=True)
+        logits[name] = torch.cat(of_real), torch.cat(of_generated)
     numbers = tell_apart(guide, logits, real.labels, generated.labels)
     del numbers["accuracy_attacked"]  # under the attack on realness, not on the class
     numbers["accuracy_robust"] = torch.cat(robust).float().mean().item()
@@ -165,40 +145,27 @@ def examine(
     return numbers
 
 
-def low_frequencies(height: int, width: int, cutoff: float) -> Tensor:
+def low_frequencies(height: int, width: int) -> Tensor:
     """Return which frequencies of ``torch.fft.fft2`` count as low, ``[H, W]`` bool.
 
-    They are those of radius sqrt(u^2 + v^2) <= cutoff / 2, with u and v in cycles per pixel,
-    between -1/2 and 1/2 (Nyquist); frequency 0 is among them. The mean of this mask is the share
-    that is expected of white noise.
-
-    Args:
-        height: H.
-        width: W.
-        cutoff: Largest radius as a share of Nyquist's frequency.
+    They are those of radius sqrt(u^2 + v^2) <= 1/8, a quarter of Nyquist's frequency, with u and v
+    in cycles per pixel. The mean of this mask is the share that is expected of white noise.
     """
     rows, columns = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
     squares = rows[:, None] ** 2 + columns[None, :] ** 2
-    return squares <= (cutoff / 2) ** 2 + 1e-12
+    return squares <= (CUTOFF / 2) ** 2 + 1e-12
 
 
-def low_frequency_share(gradients: Tensor, cutoff: float = CUTOFF) -> Tensor:
+def low_frequency_share(gradients: Tensor) -> Tensor:
     """Return the share of each gradient's energy at low frequencies, ``[B]`` in [0, 1].
 
-    Energy is |F|^2, with F the 2-D Fourier transform of each channel, summed over channels. A
-    gradient of 0 has the share 0.
-
-    Args:
-        gradients: ``[B, C, H, W]``.
-        cutoff: As for :func:`low_frequencies`.
+    Gradients are ``[B, C, H, W]``. Energy is |F|^2, with F the 2-D Fourier transform of each
+    channel, summed over channels. A gradient of 0 has the share 0.
     """
     # In float64, because the square of a small gradient underflows in float32.
     energy = torch.fft.fft2(gradients.double()).abs().square().sum(1)
-    height, width = gradients.shape[2:]
-    low = low_frequencies(height, width, cutoff).to(energy.device)
-    total = energy.sum((1, 2))
-    share = (energy * low).sum((1, 2)) / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return share.float()
+    low = low_frequencies(*gradients.shape[2:]).to(energy.device)
+    return ((energy * low).sum((1, 2)) / energy.sum((1, 2))).nan_to_num(0).float()
 
 
 def table(result: dict[str, Any]) -> str:

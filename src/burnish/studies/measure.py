@@ -1,7 +1,7 @@
 """Measure a table: every row on every range of seeds with every feature extractor."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
     """Measure a table. What the cache holds already is not computed again.
 
     Args:
-        tables: Of a data set, see :func:`burnish.studies.tables.load_tables`.
+        tables: Of a data set.
         name: Of the table.
         cache: Makes and scores the images.
         real: Real images; None takes the statistics that ship with the feature extractors.
 
     Returns:
         A dict for JSON: ``rows`` with resolved settings, the single ``results``, each with the
-        ``fid_baseline`` of the same images as the generator made them, ``summary`` and
-        ``rank_correlation``.
+        ``fid_baseline`` of the same images as generated, their :func:`summary` and, as
+        ``rank_correlation``, their :func:`agreement`.
 
     Raises:
         InputError: There is no such table, or a model, setting or reference is missing.
@@ -59,8 +59,8 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
         for seeds, (label, row) in product(tables.seeds, rows.items()):
             bar.set_postfix_str(f"{seeds}: {label}")
             for features, scorer in scorers.items():
-                before = cache.score(row.unchanged(), seeds, scorer)["fid"]
                 place = {"row": label, "seeds": seeds, "features": features}
+                before = cache.score(row.unchanged(), seeds, scorer)["fid"]
                 scores = cache.score(row, seeds, scorer)
                 results.append({**place, "fid_baseline": before, **scores})
             bar.update()
@@ -79,28 +79,23 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
     }
 
 
-def summary(results: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return ``features -> row -> metric -> {mean, std}`` over the ranges of seeds.
 
-    Besides the metrics there are ``fid_baseline``, of the same images as the generator made them;
-    ``fid_change``, FID / fid_baseline - 1, range by range; and ``nfe`` of the guide per image.
-    ``std`` is the sample standard deviation, 0 for one range. Missing values are left out.
+    Besides the metrics there are ``fid_baseline``, ``nfe`` of the guide per image and
+    ``fid_change``, FID / fid_baseline - 1, range by range. ``std`` is the sample standard
+    deviation, 0 for one range. Missing values are left out.
     """
-    values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for result in results:
-        found = {key: result.get(key) for key in (*KEYS, "fid_baseline", "nfe")}
-        if result.get("fid_baseline"):
-            found["fid_change"] = result["fid"] / result["fid_baseline"] - 1
-        row = values.setdefault(result["features"], {}).setdefault(result["row"], {})
-        for key, value in found.items():
-            if value is not None:
-                row.setdefault(key, []).append(value)
-    return {
-        features: {
-            row: {key: _mean_and_std(v) for key, v in found.items()} for row, found in rows.items()
-        }
-        for features, rows in values.items()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for features, row in dict.fromkeys((r["features"], r["row"]) for r in results):
+        mine = [r for r in results if (r["features"], r["row"]) == (features, row)]
+        values = {key: [r.get(key) for r in mine] for key in (*KEYS, "fid_baseline", "nfe")}
+        values["fid_change"] = [
+            r["fid"] / r["fid_baseline"] - 1 for r in mine if r.get("fid_baseline")
+        ]
+        known = {key: [v for v in given if v is not None] for key, given in values.items()}
+        found.setdefault(features, {})[row] = {k: _mean_and_std(v) for k, v in known.items() if v}
+    return found
 
 
 def agreement(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -114,12 +109,12 @@ def agreement(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     for (one, two), key in product(combinations(extractors, 2), KEYS):
         rhos = []
         for seeds in ranges:
-            first, second = (
+            sides: list[list[Any]] = [
                 [r.get(key) for r in results if (r["seeds"], r["features"]) == (seeds, name)]
                 for name in (one, two)
-            )
-            if None not in first + second:
-                rhos.append(rank_correlation(first, second))
+            ]
+            if None not in sides[0] + sides[1]:
+                rhos.append(rank_correlation(*sides))
         if rhos and None not in rhos:
             found.setdefault(f"{one}, {two}", {})[key] = _mean_and_std(rhos)
     return found

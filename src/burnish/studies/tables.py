@@ -1,7 +1,4 @@
-"""Tables of measurements as described in YAML.
-
-A row is a generator and what is done to its images: nothing, a refinement or a baseline.
-"""
+"""Tables of measurements as described in YAML."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -34,20 +31,17 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Row:
-    """A generator and what is done to its images."""
+    """A generator and what is done to its images: nothing, a refinement or a baseline."""
 
     generator: str = ""
     """Name, folder or file; a leading runs/ stands for the folder of trained models."""
     num_steps: int = 1
-    """Sampling steps."""
     guide: str = ""
     """Refines the images. With the baseline resample, it predicts their classes."""
     refine: dict[str, Any] = field(default_factory=dict)
     """preset, and the settings of refinement that differ from it."""
     labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
-    """The classes to refine towards."""
     baseline: Baseline | None = None
-    """Applied in place of a refinement."""
     sweep: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Settings of refinement and their values: one row for each combination."""
     published: str = ""
@@ -72,7 +66,6 @@ class Table:
 
     title: str = ""
     note: str = ""
-    """What to know when reading it."""
     rows: dict[str, Row] = field(default_factory=dict)
 
 
@@ -116,22 +109,18 @@ def expand(rows: Mapping[str, Row], where: str = "") -> dict[str, Row]:
 
     A row of a sweep keeps its own values in ``sweep``, and its name ends in them.
 
-    Args:
-        rows: By name.
-        where: Begins error messages.
-
     Raises:
         InputError: A setting of refinement is unknown or of a wrong type, or two rows have the
-            same name.
+            same name; ``where`` begins the message.
     """
     found: dict[str, Row] = {}
     for name, row in rows.items():
         for values in product(*row.sweep.values()):
             point = dict(zip(row.sweep, values, strict=True))
-            given = {**row.refine, **point}
-            preset = {"preset": given.pop("preset")} if "preset" in given else {}
+            refine = {**row.refine, **point}
+            given = {key: value for key, value in refine.items() if key != "preset"}
             settings = read(RefineSettings, given, f"{where}{name}: refine")
-            refine = {**preset, **{key: getattr(settings, key) for key in given}}
+            refine |= {key: getattr(settings, key) for key in given}
             label = name + "".join(f", {key} {value}" for key, value in point.items())
             if label in found:
                 raise InputError(f"{where}two rows are called {label!r}")

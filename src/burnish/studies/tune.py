@@ -51,19 +51,15 @@ class TuneOptions:
 
 
 def tune(
-    samples: Path,
-    guide: "str | Path | Guide",
-    real: str,
-    features: "str | FeatureExtractor | None" = None,
-    options: TuneOptions | None = None,
-    *,
+    samples: Path, guide: "str | Path | Guide", real: str,
+    features: "str | FeatureExtractor | None" = None, options: TuneOptions | None = None, *,
     device: str = "auto",
-) -> dict[str, Any]:
-    """Sweep the settings of refinement and choose by the FID, see :class:`TuneOptions`.
+) -> dict[str, Any]:  # fmt: skip
+    """Sweep the settings of refinement and :func:`choose` among them.
 
     Args:
         samples: Generated images.
-        guide: Name, path or loaded :class:`~burnish.guide.model.Guide`.
+        guide: Name, path or loaded guide.
         real: Real images or their statistics, as for ``burnish evaluate --reference``.
         features: Name, path or loaded feature extractor; by default that of the statistics.
         options: What to try.
@@ -88,14 +84,10 @@ def tune(
     is_joint = "realness" in guide.card
     objectives = options.objective or ("logit" if is_joint else "ce",)
     quantiles = options.stop_quantile if is_joint else ()
-    settings = [
-        settings_for(
-            guide, "golan24-pgd", eps=eps, num_steps=steps, stop_quantile=quantile, objective=name
-        )
-        for eps, steps, quantile, name in product(
-            options.eps, options.num_steps, quantiles or (None,), objectives
-        )
-    ]
+    names = ("eps", "num_steps", "stop_quantile", "objective")
+    values = product(options.eps, options.num_steps, quantiles or (None,), objectives)
+    tries = [dict(zip(names, point, strict=True)) for point in values]
+    settings = [settings_for(guide, "golan24-pgd", **tried) for tried in tries]
     with TemporaryDirectory() as folder:
         refined, reference = Path(folder) / "refined.npz", Path(folder) / "reference.npz"
         plan = plan_evaluate(samples, real, features, device=device, save_reference=reference)
@@ -103,17 +95,13 @@ def tune(
         rows: list[dict[str, Any]] = [{"refine": None, "nfe": 0.0, **plan.run()}]
         if rows[0]["recall"] is None:
             raise InputError(f"{samples} or {real}: too few images for a recall")
-        for setting in settings:
+        for tried, setting in zip(tries, settings, strict=True):
             plan = plan_refine(
                 samples, guide, refined, settings=setting, labels=options.labels,
                 batch_size=options.batch_size, precision=options.precision, device=device,
             )  # fmt: skip
             nfe = plan.run()["mean_num_steps"]
             found = plan_evaluate(refined, str(reference), extractor, device=device).run()
-            tried = {
-                name: getattr(setting, name)
-                for name in ("eps", "num_steps", "stop_quantile", "objective")
-            }
             rows.append({"refine": tried, "nfe": nfe, **found, "generated": str(samples)})
     return {
         "samples": str(samples),
@@ -125,11 +113,9 @@ def tune(
 
 
 def choose(rows: Sequence[dict[str, Any]], max_recall_loss: float) -> dict[str, Any]:
-    """Return the row with the lowest ``fid`` whose ``recall`` is high enough.
+    """Return the row with the lowest ``fid`` of those whose ``recall`` is high enough.
 
-    Args:
-        rows: Metrics; the first row is of the images before refinement.
-        max_recall_loss: How far the recall may lie below that of the first row.
+    It may be ``max_recall_loss`` below that of the first row, of the images before refinement.
     """
     floor = rows[0]["recall"] - max_recall_loss
     return min((row for row in rows if row["recall"] >= floor), key=lambda row: row["fid"])
