@@ -39,6 +39,7 @@ from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.metrics.evaluate import evaluate
 from burnish.metrics.load import load_extractor
+from burnish.metrics.metric import METRICS
 from burnish.metrics.reference import Reference, make_reference
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner
@@ -47,7 +48,6 @@ from burnish.refinement.speed import BATCH_SIZE, choose_precision
 from burnish.samples import Samples
 from burnish.storage.formats import open_samples
 
-METRICS = ("fid", "kid", "inception_score", "precision", "recall")
 FAST, EXACT, FIXED = "burnish", "burnish, float32", "burnish, fixed batches"
 PGD, SGLD = "plain loop, golan24-pgd", "plain loop, golan24-sgld"
 Way = Callable[[list[Samples]], tuple[list[Tensor], float]]
@@ -106,7 +106,7 @@ def main(
                 if key != features[0] and "step" in way:
                     continue  # one feature extractor is enough for the path
                 found = evaluate(refined, real, extractor)
-                row[key] = {metric: found[metric] for metric in METRICS}
+                row[key] = {metric.key: found[metric.key] for metric in METRICS}
             rows.append(row)
         start = torch.cat([part.images for part in base])
         for way in (EXACT, FIXED):

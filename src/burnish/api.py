@@ -1,5 +1,6 @@
 """Refinement of plain tensors in one call."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.refiner import Refiner, check_fit, doubt
 from burnish.refinement.settings import LABELINGS, RefineSettings
 from burnish.samples import Samples
 
@@ -54,6 +55,9 @@ def refine(
     Returns:
         ``[B, C, H, W]`` in [0, 1], on the device of ``images``.
 
+    Warns:
+        UserWarning: The guide can hardly tell the images from real ones, and may make them worse.
+
     Raises:
         InputError: An input or a setting is missing, unknown or does not fit the guide.
     """
@@ -75,5 +79,7 @@ def refine(
     targets = torch.as_tensor(labels, dtype=torch.int64).cpu()
     if targets.shape != (len(images),):
         raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
+    if doubts := doubt(refiner, samples, targets):
+        warnings.warn(doubts, stacklevel=2)
     (refined,) = refiner([samples], targets)
     return refined.samples.images.to(images.device)

@@ -110,12 +110,15 @@ def check_target(path: Path, *inputs: Path) -> None:
 
 
 def path_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and bytes of all files in a folder."""
+    """Return the SHA-256 of a file, or of the names and bytes of a folder's or pattern's files."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(one for one in path.rglob("*") if one.is_file())
-    parts = [f"{one.relative_to(path)} {path_sha256(one)}" for one in files]
+    folder, found = (
+        (path, path.rglob("*")) if path.is_dir() else (path.parent, path.parent.glob(path.name))
+    )
+    files = sorted(one for one in found if one.is_file())
+    parts = [f"{one.relative_to(folder)} {path_sha256(one)}" for one in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """``burnish refine``."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) 
     plan = plan_refine(samples, guide, out, **given(options))
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
+    if plan.doubt:
+        print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()
     print(
         f"{out}: {card['num_images']} images, {card['mean_num_steps']:.1f} steps each, "

@@ -1,14 +1,14 @@
 """Consistency models: images from noise in one or a few network calls.
 
-Song et al. 2023, "Consistency Models", https://arxiv.org/abs/2303.01469. The network is the
-``UNet2DModel`` of diffusers and the files are those of its ``ConsistencyModelPipeline``: each
-library loads what the other saved.
+Song et al. 2023, "Consistency Models", https://arxiv.org/abs/2303.01469. Network and files are
+those of the ``ConsistencyModelPipeline`` of diffusers: each library loads what the other saved.
 """
 
 # pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.generators.scalings import Scalings
-from burnish.generators.unet import UNetGenerator, load_unet, read_card
+from burnish.generators.unet import UNetGenerator, read_card
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class ConsistencyModel(UNetGenerator):
         InputError: The number of steps is out of range.
     """
 
+    kind, consistent = "consistency model", True
+
     def __init__(
         self,
         unet: UNet2DModel,
@@ -49,7 +51,7 @@ class ConsistencyModel(UNetGenerator):
     ) -> None:
         if not 1 <= num_steps <= 40:
             raise InputError(f"a consistency model takes 1 to 40 steps, not {num_steps}")
-        super().__init__(unet, scalings, True, num_steps, card)
+        super().__init__(unet, scalings, num_steps, card)
 
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
         r"""Return images ``[count, C, H, W]`` in [0, 1].
@@ -78,34 +80,16 @@ class ConsistencyModel(UNetGenerator):
         """Write what ``ConsistencyModelPipeline.from_pretrained`` of diffusers loads."""
         from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 
-        scheduler = CMStochasticIterativeScheduler(
-            sigma_min=self.scalings.sigma_min,
-            sigma_max=self.scalings.sigma_max,
-            sigma_data=self.scalings.sigma_data,
-            rho=self.scalings.rho,
-        )
+        scheduler = CMStochasticIterativeScheduler(**dataclasses.asdict(self.scalings))
         ConsistencyModelPipeline(unet, scheduler).save_pretrained(folder)
 
     @classmethod
-    def load(cls, source: str | Path, num_steps: int = 1) -> ConsistencyModel:
-        """Load a ``ConsistencyModelPipeline`` from a folder or, by its name, from the hub.
-
-        Raises:
-            InputError: There is no such model, or it cannot be loaded.
-        """
+    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
+        """Return the scalings of the scheduler and, unless diffusers saved it, the card."""
         from diffusers import CMStochasticIterativeScheduler
 
-        try:
-            # Part by part: a whole pipeline may bring Python files, which diffusers would run.
-            config: Any = CMStochasticIterativeScheduler.load_config(
-                str(source), subfolder="scheduler", local_files_only=Path(source).exists()
-            )
-            names = ("sigma_min", "sigma_max", "sigma_data", "rho")
-            scalings = Scalings(*(config[name] for name in names))
-            unet = load_unet(source)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"no consistency model can be loaded from {source}: {reason}"
-            ) from error
-        return cls(unet, scalings, num_steps, read_card(source) or {"source": str(source)})
+        config: Any = CMStochasticIterativeScheduler.load_config(
+            str(source), subfolder="scheduler", local_files_only=Path(source).exists()
+        )
+        scalings = Scalings(*(config[field.name] for field in dataclasses.fields(Scalings)))
+        return scalings, read_card(source) or {"source": str(source)}

@@ -1,8 +1,8 @@
 """Diffusion models: images from noise in several calls of a denoiser.
 
 Karras et al. 2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative Models",
-https://arxiv.org/abs/2206.00364. The teacher of a consistency model is a diffusion model. It is
-stored as a folder: ``unet/`` as diffusers writes it, and a card with the noise range.
+https://arxiv.org/abs/2206.00364. A model is stored as a folder: ``unet/`` as diffusers writes it,
+and a card with the noise range.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
 from burnish.generators.scalings import Scalings
-from burnish.generators.unet import UNetGenerator, load_unet, read_card
+from burnish.generators.unet import UNetGenerator, read_card
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["SOLVERS", "DiffusionModel", "heun_step", "solve"]
 
 SOLVERS = ("heun", "euler")
-KIND = "diffusion model"
 
 
 class DiffusionModel(UNetGenerator):
@@ -46,6 +45,8 @@ class DiffusionModel(UNetGenerator):
         InputError: The number of steps is below 1, or there is no such solver.
     """
 
+    kind, consistent = "diffusion model", False
+
     def __init__(
         self,
         unet: UNet2DModel,
@@ -58,40 +59,34 @@ class DiffusionModel(UNetGenerator):
             raise InputError(f"a diffusion model takes 1 step or more, not {num_steps}")
         if solver not in SOLVERS:
             raise unknown("solver", solver, SOLVERS)
-        nfe = 2 * num_steps - 1 if solver == "heun" else num_steps
-        super().__init__(unet, scalings, False, nfe, card)
-        self.num_steps, self.solver = num_steps, solver
-        self.card |= {"kind": KIND, "scalings": dataclasses.asdict(self.scalings)}
+        super().__init__(unet, scalings, num_steps, card)
+        self.nfe = 2 * num_steps - 1 if solver == "heun" else num_steps
+        self.solver = solver
+        self.card |= {"kind": self.kind, "scalings": dataclasses.asdict(self.scalings)}
 
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
         """Return images ``[count, C, H, W]`` in [0, 1], the ends of the ODE's paths."""
         # A table of as many levels as steps is the schedule of EDM (equation 5).
         sigmas = [*self.scalings.schedule(self.num_steps, self.num_steps), 0.0]
         start = sigmas[0] * noise.normal(self.image_shape).to(self.device)
-        images = solve(self.function, start, sigmas, labels, self.solver)
-        return images.clamp(-1, 1) / 2 + 0.5
+        return solve(self.function, start, sigmas, labels, self.solver).clamp(-1, 1) / 2 + 0.5
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Return whether the card of a folder says that it holds a diffusion model."""
-        return (read_card(folder) or {}).get("kind") == KIND
+        return (read_card(folder) or {}).get("kind") == cls.kind
+
+    def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
+        """Write the U-Net alone."""
+        unet.save_pretrained(folder / "unet")
 
     @classmethod
-    def load(cls, folder: str | Path, num_steps: int = 18, solver: str = "heun") -> DiffusionModel:
-        """Load what :meth:`save` wrote.
-
-        Raises:
-            InputError: There is no such model, or it cannot be loaded.
-        """
-        card = read_card(folder) or {}
-        try:
-            if not cls.is_in(Path(folder)):
-                raise ValueError("it has no card.json of a diffusion model")
-            scalings, unet = Scalings(**card["scalings"]), load_unet(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f"{folder}: {str(error).splitlines()[0]}"
-            raise InputError(f"no diffusion model can be loaded from {reason}") from error
-        return cls(unet, scalings, num_steps, solver, card)
+    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
+        """Return the scalings, which the card holds, and the card."""
+        card = read_card(source) or {}
+        if card.get("kind") != cls.kind:
+            raise ValueError(f"it has no card.json of a {cls.kind}")
+        return Scalings(**card["scalings"]), card
 
 
 def solve(
@@ -115,9 +110,6 @@ def solve(
         sigmas: Falling noise levels; the last may be 0.
         labels: ``[B]`` int64; None without classes.
         solver: ``heun`` or ``euler``.
-
-    Returns:
-        The images at the last level, of the same shape.
     """
     for here, there in pairwise(sigmas):
         t, r = (noisy.new_full((len(noisy),), sigma) for sigma in (here, there))
@@ -139,9 +131,6 @@ def heun_step(
         t: ``[B]`` noise levels.
         r: ``[B]`` lower noise levels, above 0.
         labels: ``[B]`` int64; None without classes.
-
-    Returns:
-        The images at level r, of the same shape.
     """
     t_, r_ = t.view(-1, 1, 1, 1), r.view(-1, 1, 1, 1)
     slope = (noisy - denoise(noisy, t, labels)) / t_

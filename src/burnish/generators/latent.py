@@ -56,7 +56,7 @@ class LatentModel(Generator):
         return self.decoder(noise.normal((self.decoder.latent_size,)).to(self.device), labels)
 
     def save(self, path: Path, half: bool = False) -> None:
-        """Write one safetensors file, or replace it; see :func:`~burnish.checkpoint.save_model`."""
+        """Write one safetensors file, with float16 weights if ``half``; replace an older one."""
         save_model(path, self.decoder, self.card, half)
 
     @classmethod

@@ -29,11 +29,11 @@ def load_generator(
     """
     name = str(source)
     path = find("generator", name) if name in shipped("generator") else Path(source)
+    steps = {} if num_steps is None else {"num_steps": num_steps}
     if DiffusionModel.is_in(path):
-        return DiffusionModel.load(path, 18 if num_steps is None else num_steps, solver or "heun")
+        return DiffusionModel.load(path, **steps, solver=solver or "heun")
     if solver is not None:
         raise InputError(f"{source} is no diffusion model, so it takes no solver")
-    steps = 1 if num_steps is None else num_steps
     if path.is_file() or path.suffix == ".safetensors":
-        return LatentModel.load(path, steps)
-    return ConsistencyModel.load(find("generator", name), steps)
+        return LatentModel.load(path, **steps)
+    return ConsistencyModel.load(find("generator", name), **steps)

@@ -1,8 +1,9 @@
 """Noise levels and the scalings around a network, for losses and samplers alike.
 
-Data are in [-1, 1]; ``sigma`` is the standard deviation of the added noise. Sources: Karras et al. 2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative
-Models", table 1 and equation 5, https://arxiv.org/abs/2206.00364; Song et al. 2023, "Consistency
-Models", appendix C, https://arxiv.org/abs/2303.01469.
+Data are in [-1, 1]; ``sigma`` is the standard deviation of the added noise. Sources: Karras et al.
+2022 (EDM), "Elucidating the Design Space of Diffusion-Based Generative Models", table 1, equation
+5, https://arxiv.org/abs/2206.00364; Song et al. 2023, "Consistency Models", appendix C,
+https://arxiv.org/abs/2303.01469.
 """
 
 from dataclasses import dataclass

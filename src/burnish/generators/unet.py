@@ -8,7 +8,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -20,7 +20,7 @@ from burnish.generators.scalings import Preconditioned, Scalings
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["UNetGenerator", "build_unet", "load_unet", "read_card"]
+__all__ = ["UNetGenerator", "build_unet", "read_card"]
 
 
 def build_unet(
@@ -51,45 +51,34 @@ def build_unet(
     if attention:
         down[-1], up[0] = "AttnDownBlock2D", "AttnUpBlock2D"
     return UNet2DModel(
-        sample_size=image_size,
-        in_channels=in_channels,
-        out_channels=in_channels,
-        layers_per_block=layers_per_block,
-        block_out_channels=tuple(widths),
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        num_class_embeds=num_classes,
-        norm_num_groups=norm_num_groups,
-        attention_head_dim=min(32, widths[-1]),
-        add_attention=attention,
-        resnet_time_scale_shift="scale_shift",
-        dropout=dropout,
-    )
+        sample_size=image_size, in_channels=in_channels, out_channels=in_channels,
+        num_class_embeds=num_classes, block_out_channels=tuple(widths),
+        layers_per_block=layers_per_block, down_block_types=tuple(down), up_block_types=tuple(up),
+        add_attention=attention, attention_head_dim=min(32, widths[-1]),
+        norm_num_groups=norm_num_groups, resnet_time_scale_shift="scale_shift", dropout=dropout,
+    )  # fmt: skip
 
 
 class UNetGenerator(Generator):
     """A generator whose network is a U-Net with scalings around it.
 
-    Args:
-        unet: The network; set to eval mode.
-        scalings: The range of noise levels it was trained for.
-        consistent: Whether it is a consistency function (True) or a denoiser (False).
-        nfe: Network function evaluations per image.
-        card: Facts about its training, stored beside the weights.
+    A subclass states its ``kind`` and whether it is a consistency function or a denoiser.
     """
+
+    kind: ClassVar[str]
+    consistent: ClassVar[bool]
 
     def __init__(
         self,
         unet: UNet2DModel,
-        scalings: Scalings | None,
-        consistent: bool,
-        nfe: int,
-        card: Mapping[str, Any] | None,
+        scalings: Scalings | None = None,
+        num_steps: int = 1,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(unet, nfe, card)
+        super().__init__(unet, num_steps, card)
         self.unet = unet
         self.scalings = scalings or Scalings()
-        self.function = Preconditioned(unet, self.scalings, consistent)
+        self.function = Preconditioned(unet, self.scalings, self.consistent)
 
     @property
     def num_classes(self) -> int | None:
@@ -104,7 +93,7 @@ class UNetGenerator(Generator):
         return self.unet.config["in_channels"], height, width
 
     def save(self, folder: Path, half: bool = False) -> None:
-        """Write a folder that ``load`` reads: ``unet/``, ``card.json``, and what the model adds.
+        """Write a folder that :meth:`load` reads.
 
         Args:
             folder: Where; an older model of the same kind is replaced as a whole.
@@ -126,30 +115,43 @@ class UNetGenerator(Generator):
             (aside / "card.json").write_text(json.dumps(self.card, indent=2) + "\n")
 
     @classmethod
+    def load(cls, source: str | Path, **options: Any) -> Self:
+        """Load a folder or, by its name, a repository on the hub.
+
+        Args:
+            source: What :meth:`save` wrote.
+            options: Options of sampling as the class takes them, such as ``num_steps``.
+
+        Raises:
+            InputError: There is no such model, or it cannot be loaded.
+        """
+        from diffusers import UNet2DModel
+
+        try:
+            # Part by part: a whole pipeline may bring Python files, which diffusers would run.
+            scalings, card = cls.read_parts(source)
+            unet = UNet2DModel.from_pretrained(
+                str(source), subfolder="unet", torch_dtype=torch.float32, use_safetensors=True,
+                local_files_only=Path(source).exists(),
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"no {cls.kind} can be loaded from {source}: {reason}") from error
+        return cls(unet, scalings, card=card, **options)
+
+    @classmethod
     @abstractmethod
     def is_in(cls, folder: Path) -> bool:
         """Return whether a folder holds a model of this kind."""
 
+    @abstractmethod
     def save_parts(self, folder: Path, unet: UNet2DModel) -> None:
         """Write the U-Net and what the model adds to it, except the card."""
-        unet.save_pretrained(folder / "unet")
 
-
-def load_unet(source: str | Path) -> UNet2DModel:
-    """Load the U-Net of a folder, or of a repository on the hub, with float32 weights.
-
-    Raises:
-        OSError, ValueError: There is none.
-    """
-    from diffusers import UNet2DModel
-
-    return UNet2DModel.from_pretrained(
-        str(source),
-        subfolder="unet",
-        torch_dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=Path(source).exists(),
-    )
+    @classmethod
+    @abstractmethod
+    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
+        """Return scalings and card; raise OSError, ValueError, KeyError or TypeError if none."""
 
 
 def read_card(folder: str | Path) -> dict[str, Any] | None:

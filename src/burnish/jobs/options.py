@@ -45,6 +45,8 @@ class RefineOptions:
     faster on this machine. Pixels are float32 always."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the gradient: always, never, or auto for long jobs where measuring says it pays."""
+    strict: bool = False
+    """Refuse images that the guide can hardly tell from real ones, which it may make worse."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
 

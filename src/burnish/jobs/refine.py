@@ -29,7 +29,7 @@ from burnish.jobs.prefetch import prefetch
 from burnish.jobs.progress import progress
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.refiner import Refiner, check_fit, doubt
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
@@ -68,6 +68,8 @@ class RefinePlan(Plan):
     batch_size: int
     """Images per call of the guide; part of what the bytes depend on."""
     device: str
+    doubt: str
+    """Why refining may do harm, from the first images; empty if nothing speaks against it."""
     opened: Opened = field(repr=False, compare=False)
 
     def run(self) -> dict[str, Any]:
@@ -159,10 +161,14 @@ def plan_refine(
         refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
         check_fit(refiner.guide, next(iter(file)), None)
     refiner.compile = _compiles(refiner, file, given.compile)
+    some = next(iter(open_samples(samples, 256)))
+    doubts = doubt(refiner, some, some.labels if labels == "given" else None)
+    if doubts and given.strict:
+        raise InputError(doubts)
     return RefinePlan(
         out, str(samples), path_sha256(Path(samples)), len(file), name, guide.card.get("sha256"),
         labels, settings, refiner.threshold, precision, refiner.compile, batch_size, device,
-        Opened(file, refiner, guide.card),
+        doubts, Opened(file, refiner, guide.card),
     )  # fmt: skip
 
 

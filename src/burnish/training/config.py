@@ -1,22 +1,29 @@
-"""Settings of experiments: frozen dataclasses with defaults, ranges and help texts. No torch here.
-
-One YAML file fills in an :class:`Experiment`; see :mod:`burnish.training.experiment`.
-"""
+"""Settings of trainings: frozen dataclasses with defaults, ranges and help texts; no torch."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from burnish.errors import InputError
+from burnish.errors import InputError, unknown
 from burnish.refinement.settings import AscentSettings
 from burnish.schema import Range, check
 
 __all__ = [
-    "AttackConfig", "ConsistencyConfig", "DataConfig", "Experiment", "FeaturesConfig",
-    "GeneratorConfig", "GrowthConfig", "JointConfig", "SelfDistillationConfig", "TeacherConfig",
-    "TrainingConfig", "ViewsConfig",
+    "TERMS",
+    "AttackConfig",
+    "ConsistencyConfig",
+    "FeaturesConfig",
+    "GeneratorConfig",
+    "GrowthConfig",
+    "JointConfig",
+    "SelfDistillationConfig",
+    "TeacherConfig",
+    "TrainingConfig",
+    "ViewsConfig",
 ]  # fmt: skip
 
+# Of the joint loss, in the order in which they are added.
+TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")
 Positive = Range(0, above=True)
 Decay = Range(0, 1, below=True)
 
@@ -66,18 +73,6 @@ class TrainingConfig(Checked):
     """Steps between validations."""
     save_every: Annotated[int, Range(1)] = 500
     """Steps between saved states."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Real images."""
-
-    source: str = "digits"
-    """A name (digits, fashion_mnist, cifar10) or the path of an npz, parquet or image folder."""
-    train: str = "0-49999"
-    """Rows that networks are trained on."""
-    validation: str = "50000-59999"
-    """Rows that settings are chosen on."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +234,8 @@ class JointConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, weight in self.weights.items():
+            if name not in TERMS:
+                raise unknown("term of the joint loss", name, TERMS)
             if weight not in Range(0):
                 raise InputError(f"weights: {name} must be {Range(0)}, not {weight}")
 
@@ -259,19 +256,3 @@ class SelfDistillationConfig(Checked):
             raise InputError(f"num_images must be at least {self.training.batch_size}, one batch")
         if self.training.flip:
             raise InputError("flip must be false: an image belongs to its noise")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One data set and everything trained on it."""
-
-    name: str = ""
-    """Name of the run folder."""
-    data: DataConfig = DataConfig()
-    features: dict[str, FeaturesConfig] = field(default_factory=dict)
-    """One entry per feature extractor."""
-    consistency: ConsistencyConfig = ConsistencyConfig()
-    generator: GeneratorConfig | None = None
-    """A generator of another family; where there is one, train all trains it for the other."""
-    joint: JointConfig = JointConfig()
-    self_distillation: SelfDistillationConfig = SelfDistillationConfig()

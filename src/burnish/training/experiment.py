@@ -1,14 +1,48 @@
 """Experiments: one YAML file describes a data set and everything that is trained on it."""
 
-import dataclasses
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from burnish.errors import InputError
 from burnish.refinement.settings import RefineSettings
 from burnish.schema import load_yaml, read
-from burnish.training.config import Experiment
+from burnish.training.config import (
+    ConsistencyConfig,
+    FeaturesConfig,
+    GeneratorConfig,
+    JointConfig,
+    SelfDistillationConfig,
+)  # fmt: skip
 
-__all__ = ["load_experiment"]
+__all__ = ["DataConfig", "Experiment", "load_experiment"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Real images."""
+
+    source: str = "digits"
+    """A name (digits, fashion_mnist, cifar10) or the path of an npz, parquet or image folder."""
+    train: str = "0-49999"
+    """Rows that networks are trained on."""
+    validation: str = "50000-59999"
+    """Rows that settings are chosen on."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One data set and everything trained on it."""
+
+    name: str = ""
+    """Name of the run folder."""
+    data: DataConfig = DataConfig()
+    features: dict[str, FeaturesConfig] = field(default_factory=dict)
+    """One entry per feature extractor."""
+    consistency: ConsistencyConfig = ConsistencyConfig()  # noqa: RUF009
+    generator: GeneratorConfig | None = None
+    """A generator of another family; where there is one, train all trains it for the other."""
+    joint: JointConfig = JointConfig()  # noqa: RUF009
+    self_distillation: SelfDistillationConfig = SelfDistillationConfig()  # noqa: RUF009
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -35,4 +69,4 @@ def load_experiment(path: Path) -> Experiment:
     for name in (experiment.name, *experiment.features):
         if Path(name).name != name or name == "..":
             raise InputError(f"{path}: the name {name!r} must be a plain folder name")
-    return dataclasses.replace(experiment, name=experiment.name or path.stem)
+    return replace(experiment, name=experiment.name or path.stem)

@@ -8,7 +8,7 @@ killed: give the same command again.
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,17 +24,11 @@ from burnish.training.run import Stage
 
 __all__ = ["Loss", "fit"]
 
+# (model, batch, step) -> (what is minimized, numbers to log)
+Loss = Callable[[Any, Any, int], tuple[Tensor, dict[str, float]]]
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Steps in a row whose loss may be infinite or NaN.
 MAX_FAILURES = 20
-
-
-class Loss(Protocol):
-    """What a training minimizes: ``(model, batch, step) -> (scalar, numbers to log)``."""
-
-    def __call__(  # noqa: D102
-        self, model: nn.Module, batch: Any, step: int
-    ) -> tuple[Tensor, dict[str, float]]: ...
 
 
 def fit(
@@ -51,7 +45,7 @@ def fit(
     """Train a model and return its averaged weights, those of the best validation if there is one.
 
     Args:
-        model: Trained in place.
+        model: Trained in place, on one device.
         loss: If it has ``state_dict`` and ``load_state_dict``, its state is saved and resumed too.
         batches: ``step -> batch``, samples or a tuple of samples.
         config: Length, optimizer, averaging, saving.
@@ -121,10 +115,9 @@ class _Fitting:
         self.average = AveragedModel(
             model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True
         ).to(accelerator.device)
-        self.prepared: nn.Module
-        self.prepared, self.optimizer = accelerator.prepare(model, optimizer)
-        self.prepared.train()
-        self.model: nn.Module = accelerator.unwrap_model(self.prepared)
+        self.model: nn.Module
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model.train()
         self.step = 0
         self.best: dict[str, float] = {"score": -math.inf, "step": -1}
         self.best_state: dict[str, Tensor] | None = None
@@ -138,16 +131,16 @@ class _Fitting:
         batch = tuple(part.to(device) for part in batch) if paired else batch.to(device)
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(config, step)
-        buffers = [buffer.clone() for buffer in self.prepared.buffers()]
-        loss, numbers = self.loss(self.prepared, batch, step)
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        loss, numbers = self.loss(self.model, batch, step)
         self.optimizer.zero_grad()
         accelerator.backward(loss)
-        norm: Any = accelerator.clip_grad_norm_(self.prepared.parameters(), config.gradient_clip)
+        norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         value = loss.item()
         finite = math.isfinite(value) and math.isfinite(float(norm))
         if not finite:
             # Batch norm has already taken what was not finite into its running statistics.
-            for buffer, before in zip(self.prepared.buffers(), buffers, strict=True):
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
         if finite or accelerator.scaler is not None:
             # With a scaler this moves no weight if not finite, but lowers the scale of float16.
@@ -205,10 +198,9 @@ def _learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return the update average <- d average + (1 - d) weights.
+    """Return the update average <- d average + (1 - d) weights; counters of batch norm are copied.
 
-    In update n, d = min(decay, (1 + n) / (10 + n)): the ramp keeps the random first weights from
-    lingering. Counters of batch norm are copied.
+    In update n, d = min(decay, (1 + n) / (10 + n)), so that the random first weights do not linger.
     """
 
     @torch.no_grad()

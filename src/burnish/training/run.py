@@ -1,22 +1,12 @@
 """Folders of trainings: what lies where, whose it is, its log and its saved state.
 
 A run, ``OUT/NAME``, holds everything that one experiment trains, each in a stage of its own:
-
-    ================== ======================= ===================================
-    stage              model                   besides
-    ================== ======================= ===================================
-    features-NAME/     ``model.safetensors``
-    teacher/           ``pipeline/``
-    consistency/       ``pipeline/``
-    generator/         ``model.safetensors``
-    joint/             ``model.safetensors``
-    self-distillation/ ``pipeline/``           ``generated.npz`` ``refined.npz``
-    ================== ======================= ===================================
-
-Every stage has ``config.json`` (the settings and hashes of data that it follows from),
-``log.jsonl`` (numbers of training and validation, one JSON object per line) and ``state.pt`` (what
-resuming needs). The run itself holds ``generated.npz``, the images of its generator for joint
-trainings.
+``features-NAME``, ``generator`` and ``joint`` with a ``model.safetensors``; ``teacher``,
+``consistency`` and ``self-distillation`` with a folder ``pipeline``. Every stage has
+``config.json`` (the settings and hashes of data that it follows from), ``log.jsonl`` (numbers of
+training and validation, one JSON object per line) and ``state.pt`` (what resuming needs).
+``generated.npz`` of the run itself are the images of its generator for joint trainings, those of
+self-distillation what becomes ``refined.npz``.
 """
 
 import json

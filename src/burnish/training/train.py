@@ -4,19 +4,12 @@ import importlib
 from pathlib import Path
 
 from burnish.errors import InputError, unknown
-from burnish.training.config import Experiment
+from burnish.training.experiment import Experiment
 
-__all__ = ["RECIPES", "WORDS", "train"]
+__all__ = ["WORDS", "train"]
 
-# Modules are imported when they are needed.
-RECIPES = {
-    "features": "burnish.training.recipes.features:train_features",
-    "consistency": "burnish.training.recipes.consistency:train_consistency",
-    "generator": "burnish.training.recipes.generator:train_generator",
-    "joint": "burnish.training.recipes.joint:train_joint",
-    "self-distillation": "burnish.training.recipes.self_distillation:train_self_distillation",
-}
-WORDS = (*RECIPES, "all")
+# Each but "all" has a module in recipes, which is imported when it is needed.
+WORDS = ("features", "consistency", "generator", "joint", "self-distillation", "all")
 
 
 def train(
@@ -59,6 +52,6 @@ def train(
     task = Task(experiment, Run(out / experiment.name), data, only, device)
     finished: list[Path] = []
     for word in words:
-        module, _, name = RECIPES[word].partition(":")
-        finished += getattr(importlib.import_module(module), name)(task)
+        recipe = importlib.import_module(f"burnish.training.recipes.{word.replace('-', '_')}")
+        finished += recipe.train(task)
     return finished

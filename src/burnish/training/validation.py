@@ -9,8 +9,9 @@ from torch import Tensor
 
 from burnish.guide.model import Guide
 from burnish.samples import Samples
+from burnish.storage.datasets import Dataset
 from burnish.training.attacks import attack_generated, attack_real
-from burnish.training.config import AttackConfig
+from burnish.training.config import AttackConfig, JointConfig
 from burnish.training.losses.joint import area_under_curve
 
 __all__ = ["attacked_logits", "realness_card", "tell_apart", "validate_joint"]
@@ -20,21 +21,21 @@ VALIDATION_STEPS = 15
 
 
 def validate_joint(
-    real_attack: AttackConfig, generated_attack: AttackConfig, real: Samples, generated: Samples
+    config: JointConfig, real: Samples, generated: Samples
 ) -> Callable[[Guide], dict[str, float]]:
     """Return a validation on held-out images with their labels.
 
     Its ``score`` is robust accuracy plus AUC under attack: what the model is as a classifier plus
     what it is as a discriminator. The attack on generated images has 15 steps and no early stop.
     """
-    fixed = replace(generated_attack, num_steps=VALIDATION_STEPS)
+    fixed = replace(config.generated_attack, num_steps=VALIDATION_STEPS)
 
     def validate(guide: Guide) -> dict[str, float]:
         guide = guide.frozen()
         device = next(guide.parameters()).device
         here, there = real.to(device), generated.to(device)
         torch.manual_seed(0)  # of the random start
-        logits = attacked_logits(guide, here, there, real_attack, fixed)
+        logits = attacked_logits(guide, here, there, config.real_attack, fixed)
         assert here.labels is not None and there.labels is not None
         numbers = tell_apart(guide, logits, here.labels, there.labels)
         numbers["score"] = numbers["accuracy_attacked"] + numbers["auc_attacked"]
@@ -95,22 +96,13 @@ def tell_apart(
 
 
 @torch.no_grad()
-def realness_card(
-    guide: Guide, real: Samples, source: str, batch_size: int = 500
-) -> dict[str, Any]:
-    """Return how real held-out real images look to the guide: 101 quantiles from 0 to 1.
-
-    Args:
-        guide: In eval mode.
-        real: Real images with their labels.
-        source: What the images are called in the card.
-        batch_size: Images per network call.
-    """
+def realness_card(guide: Guide, real: Dataset, batch_size: int = 500) -> dict[str, Any]:
+    """Return how real held-out real images look to the guide: 101 quantiles from 0 to 1."""
     levels: list[Tensor] = []
     device = next(guide.parameters()).device
     for start in range(0, len(real), batch_size):
-        part = real[slice(start, start + batch_size)].to(device)
+        part = real.samples(slice(start, start + batch_size)).to(device)
         assert part.labels is not None
         levels.append(guide.realness(part.images, part.labels).cpu())
     quantiles = torch.cat(levels).double().quantile(torch.linspace(0, 1, 101, dtype=torch.float64))
-    return {"quantiles": quantiles.tolist(), "num_images": len(real), "data": source}
+    return {"quantiles": quantiles.tolist(), "num_images": len(real), "data": real.source}

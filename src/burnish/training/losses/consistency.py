@@ -33,7 +33,6 @@ class DenoisingLoss:
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch and the numbers to log."""
-        del step
         config, sigma_data = self.config, self.scalings.sigma_data
         clean = batch.images * 2 - 1
         sigma = lognormal_sigmas(len(batch), config.sigma_mean, config.sigma_std, self.scalings)
@@ -52,17 +51,12 @@ class ConsistencyLoss:
 
     .. math:: d(f(x_t, t), \mathrm{sg} f(x_r, r)) / (t - r)
 
-    Training takes :math:`x_r = x + r z` from the same data and noise as :math:`x_t = x + t z`: Song
-    et al. 2023, "Consistency Models", equation 10, https://arxiv.org/abs/2303.01469. Distillation
-    takes :math:`x_r` from one Heun step of the teacher's probability-flow ODE: equation 7 there.
-    Pairs of noise levels are continuous, :math:`r / t = 1 - n(t) / 2^{stage}` with :math:`n(t) = 1
-    + 8 \sigma(-t)`, and grow closer in stages of equal length: Geng et al. 2024, "Consistency
-    Models Made Easy", https://arxiv.org/abs/2406.14548. The distance is :func:`pseudo_huber`.
-
-    Args:
-        config: Length, stages, and the distribution of ln(t).
-        scalings: The noise range.
-        teacher: A denoiser to distil; None trains from data alone.
+    With a teacher, :math:`x_r` comes from one Heun step of its probability-flow ODE from
+    :math:`x_t = x + t z`; without, :math:`x_r = x + r z`. Song et al. 2023, "Consistency Models",
+    equations 7 and 10, https://arxiv.org/abs/2303.01469. Noise levels are continuous,
+    :math:`r / t = 1 - n(t) / 2^{stage}` with :math:`n(t) = 1 + 8 \sigma(-t)`, and grow closer in
+    stages of equal length: Geng et al. 2024, "Consistency Models Made Easy",
+    https://arxiv.org/abs/2406.14548. The distance is :func:`pseudo_huber`.
     """
 
     def __init__(
@@ -104,11 +98,8 @@ class SelfDistillationLoss:
     .. math:: d(f(\sigma_{max} z, \sigma_{max}), x)
 
     with :math:`z` the noise that sampling draws for the seed and :math:`d` the pseudo-Huber
-    distance. So a model learns to make at once what it was shown.
-
-    Args:
-        scalings: The noise range.
-        first_seed: Seed of the image with id 0; image i belongs to seed first_seed + i.
+    distance. So a model learns to make at once what it was shown. The image with id i belongs to
+    seed ``first_seed + i``.
     """
 
     def __init__(self, scalings: Scalings, first_seed: int) -> None:
@@ -118,7 +109,6 @@ class SelfDistillationLoss:
         self, model: nn.Module, batch: Samples, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch and the numbers to log."""
-        del step
         wanted = batch.images * 2 - 1
         seeds = (self.first_seed + batch.ids).tolist()
         noise = Streams(seeds, "noise").normal(wanted.shape[1:]).to(wanted.device)

@@ -32,7 +32,7 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
     Args:
         first: ``[N, D]``, projections of one view of each image.
         second: ``[N, D]``, of the other view, in the same order.
-        temperature: tau, above 0.
+        temperature: :math:`\tau`, above 0.
     """
     count = len(first)
     views = normalize(torch.cat([first, second]), dim=1)
@@ -48,21 +48,13 @@ def matched(first: Tensor, second: Tensor) -> float:
 
 
 def random_views(
-    images: Tensor,
-    config: ViewsConfig,
-    mirror: bool = False,
-    generator: torch.Generator | None = None,
+    images: Tensor, config: ViewsConfig, mirror: bool, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return one random view of each image, of the same shape, in [0, 1].
+    """Return one random view of each image, ``[B, C, H, W]`` in [0, 1] with C of 1 or 3.
 
-    A crop of random area and of a ratio of sides between 3/4 and 4/3 (log-uniform), resized to
-    the full size; then new colors, for gray images brightness and contrast alone.
-
-    Args:
-        images: ``[B, C, H, W]`` in [0, 1], C of 1 or 3.
-        config: How far views differ.
-        mirror: Mirror left to right with probability 1/2.
-        generator: On the CPU.
+    A crop of random area and of a ratio of sides between 3/4 and 4/3 (log-uniform), resized to the
+    full size, and mirrored left to right with probability 1/2 if ``mirror``; then new colors, for
+    gray images brightness and contrast alone.
     """
 
     def draw(low: float, high: float) -> Tensor:

@@ -20,19 +20,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import cross_entropy
 
-from burnish.errors import unknown
 from burnish.guide.model import Guide
 from burnish.samples import Samples
 from burnish.training.attacks import attack_generated, attack_real
-from burnish.training.config import GrowthConfig, JointConfig
+from burnish.training.config import TERMS, GrowthConfig, JointConfig
 
-__all__ = ["TERMS", "AttackGrowth", "JointLoss", "area_under_curve"]
-
-TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")
+__all__ = ["AttackGrowth", "JointLoss", "area_under_curve"]
 
 
 class AttackGrowth:
@@ -64,16 +61,9 @@ class AttackGrowth:
 
 
 class JointLoss:
-    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``; it keeps a growth.
-
-    Raises:
-        InputError: ``weights`` of the config names a term that there is not.
-    """
+    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``; it keeps a growth."""
 
     def __init__(self, config: JointConfig) -> None:
-        for term in config.weights:
-            if term not in TERMS:
-                raise unknown("term of the joint loss", term, TERMS)
         self.config = config
         self.weights = {term: config.weights.get(term, 1.0) for term in TERMS}
         self.growth = AttackGrowth(config.growth, config.generated_attack.num_steps)
@@ -81,20 +71,18 @@ class JointLoss:
         self._frozen: Guide | None = None
 
     def __call__(
-        self, model: nn.Module, batch: tuple[Samples, Samples], step: int
+        self, guide: Guide, batch: tuple[Samples, Samples], step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Attack, then return the loss on what the attacks made, and the numbers to log."""
         (real, generated), config = batch, self.config
         assert real.labels is not None and generated.labels is not None
-        guide = model.module if hasattr(model, "module") else model
-        assert isinstance(guide, Guide)
         live = config.batch_norm == "live"
         # Attacks see the network as a user will: in eval mode, with constant weights.
         frozen = self._freeze(guide)
         real_images = attack_real(frozen, real, config.real_attack)
         if not (self.weights["bce_generated"] or self.weights["ce_generated"]):
             # Without terms on generated images this is adversarial training (Madry et al. 2018).
-            of_real = model.train(live)(real_images)
+            of_real = guide.train(live)(real_images)
             terms, _ = _terms(guide, of_real, real.labels, "real")
             return self._weighted(terms, {"robust_accuracy": _accuracy(of_real, real.labels)})
         with torch.no_grad():
@@ -102,7 +90,7 @@ class JointLoss:
             clean_level = frozen.realness(generated.images, generated.labels)
         attack = replace(config.generated_attack, num_steps=self.growth.num_steps)
         generated_images, steps = attack_generated(frozen, generated, attack, threshold)
-        logits = model.train(live)(torch.cat([real_images, generated_images]))
+        logits = guide.train(live)(torch.cat([real_images, generated_images]))
         of_real, of_generated = logits[: len(real)], logits[len(real) :]
         terms, real_level = _terms(guide, of_real, real.labels, "real")
         more, generated_level = _terms(guide, of_generated, generated.labels, "generated")
@@ -123,15 +111,13 @@ class JointLoss:
     def _weighted(
         self, terms: dict[str, Tensor], numbers: dict[str, float]
     ) -> tuple[Tensor, dict[str, float]]:
-        present = {name: terms[name] for name in TERMS if name in terms}
-        loss = torch.stack([self.weights[name] * term for name, term in present.items()]).sum()
-        return loss, {name: term.item() for name, term in present.items()} | numbers
+        terms = {name: terms[name] for name in TERMS if name in terms}
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return loss, {name: term.item() for name, term in terms.items()} | numbers
 
     def _freeze(self, guide: Guide) -> Guide:
-        if self._frozen is None:
-            self._frozen = guide.frozen(self.config.training.precision)
-        else:
-            self._frozen.refresh(guide)
+        self._frozen = self._frozen or guide.frozen(self.config.training.precision)
+        self._frozen.refresh(guide)
         return self._frozen
 
 

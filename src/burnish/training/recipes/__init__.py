@@ -1,1 +1,1 @@
-"""What each training is made of: data, network, loss, validation, the file that comes out."""
+"""One module per recipe: ``train(task)`` trains and returns the files that come out."""

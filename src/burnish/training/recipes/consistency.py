@@ -14,16 +14,13 @@ from burnish.schema import plain
 from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss
 from burnish.training.recipes.task import Task
 
-__all__ = ["train_consistency"]
+__all__ = ["train"]
 
 
-def train_consistency(task: Task) -> list[Path]:
+def train(task: Task) -> list[Path]:
     """Train the diffusion teacher if one is needed, then the consistency model.
 
     The teacher is a generator too: its stage keeps it as a folder that ``DiffusionModel`` loads.
-
-    Returns:
-        The folder of the finished ``ConsistencyModelPipeline``.
     """
     config, stage = task.experiment.consistency, task.run.consistency
     scalings = Scalings(sigma_max=config.sigma_max, sigma_data=config.sigma_data)

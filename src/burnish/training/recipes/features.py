@@ -16,23 +16,17 @@ from burnish.training.config import FeaturesConfig
 from burnish.training.losses.contrastive import contrastive_loss, matched, random_views
 from burnish.training.recipes.task import Task, network_arguments
 
-__all__ = ["train_features"]
+__all__ = ["train"]
 
 # Images per network call of a validation.
 BATCH_SIZE = 500
 
 
-def train_features(task: Task) -> list[Path]:
+def train(task: Task) -> list[Path]:
     """Train the experiment's feature extractors, or the one that the task names.
 
     The checkpoint that is best on held-out images is kept: by accuracy, or, for a network that
     learns from views, by the share of them that it pairs. Such a network never reads a label.
-
-    Returns:
-        The paths of their files.
-
-    Raises:
-        InputError: The experiment describes no feature extractor.
     """
     described = task.experiment.features
     if not described:
@@ -41,7 +35,11 @@ def train_features(task: Task) -> list[Path]:
 
 
 def _train(task: Task, name: str) -> Path:
-    config, stage, held_out = task.experiment.features[name], task.run.features(name), task.held_out
+    config, stage, held_out = (
+        task.experiment.features[name],
+        task.run.features(name),
+        task.held_out,
+    )
     arguments, settings = network_arguments(config.network, task.real), plain(config)
     by_labels = config.task == "labels"
     if by_labels:
@@ -57,18 +55,15 @@ def _train(task: Task, name: str) -> Path:
     )  # fmt: skip
     score = goal.measure(best, held_out, task.device)
     head = {
-        "kind": "feature extractor",
-        "name": name,
-        "network": arguments,
-        "classifies": by_labels,
+        "kind": "feature extractor", "name": name, "network": arguments, "classifies": by_labels,
         "image_shape": list(task.real.images_uint8.shape[1:]),
-    }
-    rest = {
-        "validation": {"data": held_out.source, goal.measured: score},
-        "training": plain(config.training),
-        **({} if by_labels else {"views": plain(config.views)}),
-    }
-    save_model(stage.model, best, task.card(head, **rest))
+    }  # fmt: skip
+    views = {} if by_labels else {"views": plain(config.views)}
+    card = task.card(
+        head, validation={"data": held_out.source, goal.measured: score},
+        training=plain(config.training), **views,
+    )  # fmt: skip
+    save_model(stage.model, best, card)
     return stage.model
 
 
@@ -79,7 +74,6 @@ class _Labels:
 
     def __call__(self, model: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the cross-entropy of a batch."""
-        del step
         logits = model(batch.images)
         accuracy = (logits.argmax(1) == batch.labels).float().mean().item()
         return nn.functional.cross_entropy(logits, batch.labels), {"accuracy": accuracy}
@@ -107,7 +101,6 @@ class _Views:
 
     def __call__(self, model: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the contrastive loss of a batch; its views follow from torch's global stream."""
-        del step
         first, second = self._projections(model, batch.images)
         loss = contrastive_loss(first, second, self.config.temperature)
         return loss, {"matched_views": matched(first.detach(), second.detach())}

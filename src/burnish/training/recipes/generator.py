@@ -14,26 +14,20 @@ from burnish.networks.encoder import Discriminator, Encoder
 from burnish.schema import plain
 from burnish.training.config import GeneratorConfig
 from burnish.training.fit import Loss
-from burnish.training.losses.adversarial import (
+from burnish.training.losses.generator import (
     AdversarialLoss,
     Adversaries,
+    Autoencoder,
+    ElboLoss,
     recalibrate_batch_norm,
-)
-from burnish.training.losses.elbo import Autoencoder, ElboLoss
+)  # fmt: skip
 from burnish.training.recipes.task import Task
 
-__all__ = ["train_generator"]
+__all__ = ["train"]
 
 
-def train_generator(task: Task) -> list[Path]:
-    """Train the experiment's VAE or GAN, keeping the averaged decoder; or fit its Gaussian.
-
-    Returns:
-        The path of its file.
-
-    Raises:
-        InputError: The experiment has no ``generator``, or its networks do not fit the images.
-    """
+def train(task: Task) -> list[Path]:
+    """Train the experiment's VAE or GAN, keeping the averaged decoder; or fit its Gaussian."""
     config, data, stage = task.experiment.generator, task.real, task.run.generator
     if config is None:
         raise InputError(f"{task.experiment.name}: there is no section generator: to train")
@@ -41,14 +35,12 @@ def train_generator(task: Task) -> list[Path]:
     if height != width:
         raise InputError(f"generator: the images must be square, not {height} x {width}")
     gaussian = config.family == "gaussian"
-    arguments = {
-        "name": "gaussian" if gaussian else "decoder",
-        "in_channels": channels,
-        "num_classes": data.num_classes,
-        "image_size": height,
-        "latent_size": config.latent_size,
-        **({} if gaussian else {"widths": list(config.widths)}),
-    }
+    arguments: dict[str, Any] = {
+        "name": "gaussian" if gaussian else "decoder", "in_channels": channels,
+        "num_classes": data.num_classes, "image_size": height, "latent_size": config.latent_size,
+    }  # fmt: skip
+    if not gaussian:
+        arguments["widths"] = list(config.widths)
     torch.manual_seed(config.training.seed)
     try:
         decoder: Any = build(arguments)
@@ -62,11 +54,8 @@ def train_generator(task: Task) -> list[Path]:
         decoder = best.generator if config.family == "gan" else best.decoder
     if config.family == "gan":
         recalibrate_batch_norm(decoder, config.training.seed)
-    head = {
-        "kind": config.family,
-        "name": f"{task.experiment.name}-generator-{config.family}",
-        "network": arguments,
-    }
+    name = f"{task.experiment.name}-generator-{config.family}"
+    head = {"kind": config.family, "name": name, "network": arguments}
     LatentModel(decoder, task.card(head, config=plain(config))).save(stage.model)
     return [stage.model]
 
@@ -79,6 +68,6 @@ def _networks_and_loss(config: GeneratorConfig, decoder: Decoder) -> tuple[nn.Mo
         raise InputError(f"generator: {size} pixels cannot be halved {len(widths) - 1} times")
     if config.family == "gan":
         discriminator = Discriminator(channels, decoder.num_classes, widths)
-        return Adversaries(decoder, discriminator), AdversarialLoss(config.latent_size)
+        return Adversaries(decoder, discriminator), AdversarialLoss(config)
     encoder = Encoder(channels, decoder.num_classes, size, config.latent_size, widths)
     return Autoencoder(encoder, decoder), ElboLoss(config)

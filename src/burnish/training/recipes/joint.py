@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from burnish.checkpoint import load_model, save_model
@@ -20,36 +18,34 @@ from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import write_samples
 from burnish.training.config import JointConfig
 from burnish.training.losses.joint import JointLoss
-from burnish.training.recipes.task import Task, batches_of, make_images, network_arguments
+from burnish.training.recipes.task import Batches, Task, make_images, network_arguments
 from burnish.training.run import Run
 from burnish.training.validation import realness_card, validate_joint
 
-__all__ = ["generated_images", "train_joint"]
+__all__ = ["generated_images", "train"]
 
 
-def train_joint(task: Task) -> list[Path]:
-    """Train the joint classifier-discriminator on real images and on generated ones.
-
-    Returns:
-        The path of the guide's file.
-
-    Raises:
-        InputError: There are no generated images, or they do not fit the real ones.
-    """
+def train(task: Task) -> list[Path]:
+    """Train the joint classifier-discriminator on real images and on generated ones."""
     config, stage = task.experiment.joint, task.run.joint
     generated = generated_images(config, task.run, task.device)
     _check_fit(generated, task.real)
-    network, arguments = _network(config, task.real)
+    if config.start_from:
+        network, card = load_model(Path(config.start_from))
+        arguments = card["network"]
+    else:
+        torch.manual_seed(config.training.seed)
+        arguments = network_arguments(config.network, task.real)
+        network = build(arguments)
     # The first generated images are for validation.
     count = min(1000, len(generated) // 10)
     rows = torch.randperm(len(task.held_out), generator=stream(0, "validation"))[:count]
     validate = validate_joint(
-        config.real_attack, config.generated_attack,
-        task.held_out.samples(rows), generated.samples(slice(0, count)),
-    )  # fmt: skip
+        config, task.held_out.samples(rows), generated.samples(slice(0, count))
+    )
     rest = Dataset(generated.images_uint8[count:], generated.labels[count:], generated.source)
-    real_batches = batches_of(task.real, config.training)
-    generated_batches = batches_of(rest, config.training, 1)
+    real_batches = Batches(task.real, config.training)
+    generated_batches = Batches(rest, config.training, offset=1)
     # How the finished guide is best used is no part of its training, and may be said later.
     trained = plain(replace(config, refine={}))
     sha256 = generated.sha256()
@@ -59,29 +55,18 @@ def train_joint(task: Task) -> list[Path]:
         batches=lambda step: (real_batches(step), generated_batches(step)),
     )  # fmt: skip
     head = {
-        "kind": "joint classifier-discriminator",
-        "name": f"{task.experiment.name}-joint",
-        "network": arguments,
-        "energy": config.energy,
+        "kind": "joint classifier-discriminator", "name": f"{task.experiment.name}-joint",
+        "network": arguments, "energy": config.energy,
         "image_shape": list(task.real.images_uint8.shape[1:]),
-        "realness": realness_card(best, task.held_out.samples(), task.held_out.source),
+        "realness": realness_card(best, task.held_out),
         "refine": config.refine,
-    }
+    }  # fmt: skip
     card = task.card(
         head, generated=generated.source, generated_sha256=sha256, validation=validate(best),
         config=trained,
     )  # fmt: skip
     save_model(stage.model, best.network, card)
     return [stage.model]
-
-
-def _network(config: JointConfig, data: Dataset) -> tuple[nn.Module, dict[str, Any]]:
-    if config.start_from:
-        network, card = load_model(Path(config.start_from))
-        return network, card["network"]
-    torch.manual_seed(config.training.seed)
-    arguments = network_arguments(config.network, data)
-    return build(arguments), arguments
 
 
 def _check_fit(generated: Dataset, data: Dataset) -> None:
@@ -101,12 +86,7 @@ def generated_images(config: JointConfig, run: Run, device: str = "cpu") -> Data
     """Return the generated images of a joint training; sample them if that was not done yet.
 
     They have passed through uint8, as the real ones have: a discriminator would otherwise learn
-    quantization.
-
-    Args:
-        config: Names a file, or experiments whose generators are sampled.
-        run: The run of this experiment; others lie beside it.
-        device: Where to sample.
+    quantization. The config names a file, or experiments, whose runs lie beside this one's ``run``.
     """
     if config.generated:
         return load_dataset(config.generated)

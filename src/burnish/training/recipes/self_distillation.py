@@ -18,21 +18,15 @@ from burnish.schema import plain
 from burnish.storage.formats import open_samples, write_samples
 from burnish.training.fit import fit
 from burnish.training.losses.consistency import SelfDistillationLoss
-from burnish.training.recipes.task import Task, batches_of, make_images
+from burnish.training.recipes.task import Batches, Task, make_images
 
-__all__ = ["train_self_distillation"]
+__all__ = ["train"]
 
 
-def train_self_distillation(task: Task) -> list[Path]:
+def train(task: Task) -> list[Path]:
     """Fine-tune the experiment's consistency model on its own images, refined by its guide.
 
     Sampling then takes one network call and no guide. Real images are not seen again.
-
-    Returns:
-        The folder of the new ``ConsistencyModelPipeline``.
-
-    Raises:
-        InputError: The consistency model or the guide has not been trained yet.
     """
     config, stage = task.experiment.self_distillation, task.run.self_distillation
     pipeline, guide_path = task.run.consistency.pipeline, task.run.joint.model
@@ -67,7 +61,7 @@ def train_self_distillation(task: Task) -> list[Path]:
     best: Any = fit(
         Preconditioned(generator.unet, generator.scalings, consistent=True),
         SelfDistillationLoss(generator.scalings, config.first_seed),
-        batches_of(data, config.training), config.training, stage,
+        Batches(data, config.training), config.training, stage,
         settings=plain(config) | {"images_sha256": data.sha256()}, device=task.device,
     )  # fmt: skip
     card = {

@@ -2,35 +2,33 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from burnish import __version__
 from burnish.errors import InputError
 from burnish.files import write_text
-from burnish.storage.datasets import Dataset, load_dataset, parse_rows
-from burnish.training.batches import Batches
-from burnish.training.config import Experiment, TrainingConfig
+from burnish.samples import Samples
+from burnish.seeds import stream
+from burnish.storage.datasets import Dataset, load_dataset
+from burnish.training.config import TrainingConfig
+from burnish.training.experiment import Experiment
 from burnish.training.fit import Loss, fit
 from burnish.training.run import Run, Stage
 
-__all__ = ["Task", "batches_of", "make_images", "network_arguments"]
+__all__ = ["Batches", "Task", "make_images", "network_arguments"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe is called with.
+    """What a recipe is called with; see :func:`burnish.training.train.train`.
 
-    Args:
-        experiment: What to train.
-        run: Where everything of this experiment goes.
-        data: Where the real images are if not where the experiment says; cards keep its names.
-        only: The one feature extractor to train; empty for all.
-        device: Where to train.
+    Cards name the data as the experiment does, wherever the images are.
     """
 
     experiment: Experiment
@@ -49,14 +47,9 @@ class Task:
         """The real images that checkpoints and settings are chosen on."""
         return self._rows(self.experiment.data.validation)
 
-    @cached_property
-    def _all(self) -> Dataset:
-        return load_dataset(self.data or self.experiment.data.source)
-
     def _rows(self, rows: str) -> Dataset:
-        part = parse_rows(rows, len(self._all))
-        source = f"{self.experiment.data.source}[{rows}]"
-        return Dataset(self._all.images_uint8[part], self._all.labels[part], source)
+        name = self.experiment.data.source
+        return replace(load_dataset(self.data or name, rows), source=f"{name}[{rows}]")
 
     @cached_property
     def _trained_on(self) -> dict[str, str]:
@@ -75,13 +68,43 @@ class Task:
     ) -> Any:
         """Call :func:`burnish.training.fit.fit`, on the real images unless batches are given."""
         return fit(
-            model, loss, batches or batches_of(self.real, config), config, stage,
+            model, loss, batches or Batches(self.real, config), config, stage,
             settings={**settings, **self._trained_on}, validate=validate, device=self.device,
         )  # fmt: skip
 
     def card(self, head: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
         """Return the card of a model that was trained on the real images."""
         return {**head, **self._trained_on, **rest, "burnish": __version__}
+
+
+class Batches:
+    """The batches of a training, ``step -> Samples``; the ids of samples are their rows.
+
+    A tail of the data shorter than a batch is left out. ``offset`` is added to the seed.
+
+    Raises:
+        InputError: There are fewer images than one batch has.
+    """
+
+    def __init__(self, data: Dataset, config: TrainingConfig, offset: int = 0) -> None:
+        if len(data) < config.batch_size:
+            raise InputError(f"{len(data)} images do not fill one batch of {config.batch_size}")
+        self.data, self.batch_size = data, config.batch_size
+        self.seed, self.flip = config.seed + offset, config.flip
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, step: int) -> Samples:
+        """Return the batch of a step, from 0 on."""
+        epoch, place = divmod(step, len(self.data) // self.batch_size)
+        if epoch != self._epoch:
+            generator = stream(self.seed, f"order/{epoch}")
+            self._epoch, self._order = epoch, torch.randperm(len(self.data), generator=generator)
+        batch = self.data.samples(self._order[place * self.batch_size :][: self.batch_size])
+        if not self.flip:
+            return batch
+        mirrored = torch.rand(len(batch), generator=stream(self.seed, f"flip/{step}")) < 0.5
+        images = torch.where(mirrored.view(-1, 1, 1, 1), batch.images.flip(3), batch.images)
+        return batch.with_images(images)
 
 
 def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
@@ -106,23 +129,13 @@ def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, An
     return {**network, **{k: v for k, v in filled.items() if k not in network}}
 
 
-def batches_of(data: Dataset, config: TrainingConfig, offset: int = 0) -> Batches:
-    """Return the batches of a data set under a training's settings, ``offset`` added to its seed."""
-    return Batches(data, config.batch_size, config.seed + offset, config.flip)
-
-
 def make_images(
     path: Path, made_from: Mapping[str, Any], make: Callable[[], Any], keep_given: bool = False
 ) -> Dataset:
     """Return the images in a file; make them first if they follow from something else.
 
     What they follow from is kept beside them, in a file of the same name ending in ``.json``.
-
-    Args:
-        path: The file.
-        made_from: Hashes and settings, as JSON values.
-        make: Writes the file.
-        keep_given: Keep a file without a JSON file beside it, which a user has put there.
+    ``keep_given`` keeps a file without one, which a user has put there.
     """
     record = path.with_suffix(".json")
     text = json.dumps(made_from, indent=2, sort_keys=True) + "\n"

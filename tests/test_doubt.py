@@ -1,0 +1,66 @@
+"""A guide that cannot tell images from real ones says so before it changes them."""
+
+import pytest
+import torch
+from torch import nn
+
+import burnish
+from burnish.jobs.refine import plan_refine
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import doubt
+from burnish.samples import Samples
+
+
+class Brightness(nn.Module):
+    """The brighter an image, the more real, whatever the class."""
+
+    def forward(self, images):
+        return images.mean((1, 2, 3))[:, None].expand(-1, 2)
+
+
+def refiner(objective="logit"):
+    card = {"realness": {"quantiles": [0.0, 0.5, 1.0]}, "refine": {"eps": 0.1}}
+    guide = burnish.Guide(nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False)), card)
+    nn.init.eye_(guide.network[1].weight)
+    return burnish.Refiner(guide, settings_for(guide, "golan24-pgd", eps=0.1, objective=objective))
+
+
+def samples(num_bright, num_dark):
+    levels = torch.tensor([0.75] * num_bright + [0.25] * num_dark)
+    images = levels.view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone()
+    return Samples(images, torch.zeros(len(levels), dtype=torch.int64), torch.arange(len(levels)))
+
+
+@pytest.mark.parametrize(
+    ("num_bright", "num_dark", "doubtful"), [(0, 20, False), (5, 15, False), (6, 14, True)]
+)
+def test_more_than_a_quarter_that_look_real_are_doubtful(num_bright, num_dark, doubtful):
+    some = samples(num_bright, num_dark)
+    assert bool(doubt(refiner(), some, some.labels)) == doubtful
+    if doubtful:
+        assert doubt(refiner(), some, some.labels).startswith("30% of these images")
+
+
+def test_cross_entropy_and_few_images_raise_no_doubt():
+    assert not doubt(refiner("ce"), samples(20, 0))
+    assert not doubt(refiner(), samples(15, 0))
+
+
+def test_images_that_were_refined_already_are_doubtful_and_refused_by_strict(tmp_path):
+    generator = burnish.load_generator("fashion_mnist")
+    path = burnish.write_samples(tmp_path / "made.npz", [generator.sample(range(40))], 40)
+    plan = plan_refine(path, "fashion_mnist", tmp_path / "a.npz", precision="float32")
+    assert plan.doubt == ""
+    plan.run()
+    again = plan_refine(
+        tmp_path / "a.npz", "fashion_mnist", tmp_path / "b.npz", precision="float32"
+    )
+    assert "already look at least as real" in again.doubt
+    with pytest.raises(burnish.InputError, match="already look at least as real"):
+        plan_refine(
+            tmp_path / "a.npz",
+            "fashion_mnist",
+            tmp_path / "b.npz",
+            precision="float32",
+            strict=True,
+        )
