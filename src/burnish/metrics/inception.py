@@ -14,9 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity.feature_extractor_inceptionv3 import (
-    URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3,
-)  # fmt: skip
+from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from burnish.errors import InputError
 from burnish.files import path_sha256
@@ -43,7 +41,7 @@ def load_inception() -> nn.Module:
         _fill(network, path)
         return network
     # torch-fidelity would unpickle whatever is in that file; tensors alone are enough.
-    state = torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, weights_only=True)
+    state = torch.hub.load_state_dict_from_url(fidelity.URL_INCEPTION_V3, weights_only=True)
     network = blank_inception(["2048", "logits_unbiased"])
     nn.Module.load_state_dict(network, state)
     return network
@@ -56,7 +54,7 @@ def packaged_weights() -> Path | None:
     return path if path and path.exists() else None
 
 
-class _Blank(FeatureExtractorInceptionV3):
+class _Blank(fidelity.FeatureExtractorInceptionV3):
     def load_state_dict(self, *args: object, **kwargs: object) -> None:  # pyright: ignore
         """Do nothing: torch-fidelity's constructor calls this with the state it unpickled."""
 
@@ -76,7 +74,7 @@ def _fill(network: nn.Module, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
         weights = torch.jit.load(path, map_location="cpu").state_dict()
-    layers = [module for module in network.modules() if isinstance(module, BasicConv2d)]
+    layers = [module for module in network.modules() if isinstance(module, fidelity.BasicConv2d)]
     sources = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     for layer, source in zip(layers, sources, strict=True):
         state = {
@@ -96,7 +94,7 @@ def fold(network: nn.Module) -> nn.Module:
     Features change by rounding, by 1e-5 where they reach 6.
     """
     for module in network.modules():
-        if isinstance(module, BasicConv2d):
+        if isinstance(module, fidelity.BasicConv2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)  # pyright: ignore
             module.bn = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -6,14 +6,12 @@ from burnish.checkpoint import load_model
 from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.hub import find, shipped
-from burnish.metrics.features import (
-    FeatureExtractor, FidelityExtractor, NetworkExtractor, known_extractors,
-)  # fmt: skip
+from burnish.metrics import features
 
 __all__ = ["load_extractor"]
 
 
-def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+def load_extractor(name: str, device: torch.device | str = "cpu") -> features.FeatureExtractor:
     """Load a feature extractor.
 
     Args:
@@ -25,9 +23,9 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
         InputError: There is no such extractor, or its weights cannot be loaded.
     """
     ours = name in shipped("features") or name.endswith(".safetensors")
-    others = () if ours else tuple(known_extractors())
+    others = () if ours else tuple(features.known_extractors())
     if name in others:
-        return FidelityExtractor(name, device=device)
+        return features.FidelityExtractor(name, device=device)
     path = find("features", name, others)
     module, card = load_model(path)
     if not hasattr(module, "forward_features"):
@@ -36,4 +34,4 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
     called = f"{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
     called += "" if classifies else " (self-supervised)"
     module = module.to(device)
-    return NetworkExtractor(module, called, path_sha256(path), classifies, shape)
+    return features.NetworkExtractor(module, called, path_sha256(path), classifies, shape)
