@@ -103,15 +103,16 @@ class Cache:
             generator, num_steps = self.path(row.generator), row.num_steps
             plan_sample(generator, seeds, path, num_steps=num_steps, device=self.device).run()
             return path
-        source, guide = self.images(row.unchanged(), seeds), row.guide and self._guide(row.guide)
+        source = self.images(row.unchanged(), seeds)
         if not row.baseline:
             plan_refine(
-                source, guide, path, settings=self.settings(row), labels=row.labels,
-                precision=self.precision, device=self.device,
+                source, self._guide(row.guide), path, settings=self.settings(row),
+                labels=row.labels, precision=self.precision, device=self.device,
             ).run()  # fmt: skip
             return path
         began, file, classes = time.perf_counter(), open_samples(source), None
-        if guide:
+        if row.guide:
+            guide = self._guide(row.guide)
             classes = choose_labels(file, lambda images: guide(images.to(self.device)), "pseudo")
         write_samples(path, apply_baseline(file, row.baseline, classes), len(file), file.names)
         card = {"baseline": plain(row.baseline), "seconds": time.perf_counter() - began}
@@ -124,21 +125,16 @@ class Cache:
         path = self.folder / f"{key}.{scorer.key}.json"
         card = card_path(self.folder / f"{key}.npz")
         if not (path.exists() and card.exists()):
-            images = self.images(row, seeds)
-            plan = plan_evaluate(images, scorer.reference, scorer.extractor, device=self.device)
-            found = plan.run()
-            del found["generated"]  # a path in this folder
-            write_json(path, found)
-        made = json.loads(card.read_text())
-        costs = {"seconds": made["seconds"], "nfe": made.get("mean_num_steps", 0.0)}
-        return {**costs, **json.loads(path.read_text())}
+            images, extractor = self.images(row, seeds), scorer.extractor
+            plan_evaluate(images, scorer.reference, extractor, out=path, device=self.device).run()
+        made, found = (json.loads(file.read_text()) for file in (card, path))
+        found.pop("generated", None)  # a path in this folder
+        return {"seconds": made["seconds"], "nfe": made.get("mean_num_steps", 0.0), **found}
 
     def _key(self, row: Row, seeds: str) -> str:
         """Return the hash that a row's images are kept under."""
-        generator = self._sha256("generator", row.generator)
-        facts: dict[str, Any] = {
-            "generator": generator, "num_steps": row.num_steps, "seeds": seeds
-        }  # fmt: skip
+        facts: dict[str, Any] = {"num_steps": row.num_steps, "seeds": seeds}
+        facts["generator"] = self._sha256("generator", row.generator)
         if row.guide:
             facts["guide"] = self._sha256("guide", row.guide)
         if settings := self.settings(row):

@@ -55,15 +55,12 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
         for features, source in tables.features.items()
     }
     results: list[dict[str, Any]] = []
-    with tqdm(total=len(tables.seeds) * len(rows), desc=name, unit="row") as bar:
-        for seeds, (label, row) in product(tables.seeds, rows.items()):
-            bar.set_postfix_str(f"{seeds}: {label}")
-            for features, scorer in scorers.items():
-                place = {"row": label, "seeds": seeds, "features": features}
-                before = cache.score(row.unchanged(), seeds, scorer)["fid"]
-                scores = cache.score(row, seeds, scorer)
-                results.append({**place, "fid_baseline": before, **scores})
-            bar.update()
+    points = list(product(tables.seeds, rows.items(), scorers.items()))
+    for seeds, (label, row), (features, scorer) in tqdm(points, name):
+        before = cache.score(row.unchanged(), seeds, scorer)["fid"]
+        scores = cache.score(row, seeds, scorer)
+        place = {"row": label, "seeds": seeds, "features": features}
+        results.append({**place, "fid_baseline": before, **scores})
     return {
         "data": tables.data,
         "table": name,

@@ -1,8 +1,7 @@
 """Tune: choose the settings of refinement for a guide.
 
-The setting with the lowest FID is chosen among those whose recall is at most a little below that
-of the images before refinement. Choose on samples, real images and a feature extractor that are
-used for nothing else; scores on these say nothing about other images.
+Choose on samples, real images and a feature extractor that are used for nothing else; scores on
+these say nothing about other images.
 """
 
 from collections.abc import Sequence
