@@ -248,15 +248,7 @@ def test_faults_of_scoring_are_found_in_planning(fault, tmp_path, monkeypatch):
 class Failing(Generator):
     """A generator whose second batch fails."""
 
-    num_calls = 0
-
-    @property
-    def num_classes(self):
-        return None
-
-    @property
-    def image_shape(self):
-        return SHAPE
+    num_calls, num_classes, image_shape = 0, None, SHAPE
 
     def draw(self, noise, count, labels):
         self.num_calls += 1

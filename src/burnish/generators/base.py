@@ -18,7 +18,8 @@ class Generator(ABC):
     """A network that makes one image per seed, with or without classes.
 
     Image i is a function of seed i, label i and the weights, whatever else is in the batch. A new
-    kind of generator defines ``num_classes``, ``image_shape`` and ``draw``.
+    kind sets ``num_classes`` (None without classes) and ``image_shape`` (C, H, W), and has a
+    ``draw``.
 
     Args:
         network: The network; set to eval mode.
@@ -26,20 +27,13 @@ class Generator(ABC):
         card: Facts about its training, stored beside the weights.
     """
 
+    num_classes: int | None
+    image_shape: tuple[int, int, int]
+
     def __init__(self, network: nn.Module, nfe: int, card: Mapping[str, Any] | None) -> None:
         self.network = network.eval()
         self.nfe = self.num_steps = nfe
         self.card = dict(card or {})
-
-    @property
-    @abstractmethod
-    def num_classes(self) -> int | None:
-        """Number of classes; None without classes."""
-
-    @property
-    @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
 
     @abstractmethod
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:

@@ -123,14 +123,9 @@ def solve(
 def heun_step(
     denoise: nn.Module, noisy: Tensor, t: Tensor, r: Tensor, labels: Tensor | None
 ) -> Tensor:
-    """Move images from noise level t to r along the probability-flow ODE (EDM algorithm 1).
+    """Move images from noise levels t to lower ones r > 0, ``[B]`` each (EDM algorithm 1).
 
-    Args:
-        denoise: ``(noisy, sigma, labels) -> denoised``.
-        noisy: ``[B, C, H, W]`` at level t.
-        t: ``[B]`` noise levels.
-        r: ``[B]`` lower noise levels, above 0.
-        labels: ``[B]`` int64; None without classes.
+    The other arguments are those of :func:`solve`.
     """
     t_, r_ = t.view(-1, 1, 1, 1), r.view(-1, 1, 1, 1)
     slope = (noisy - denoise(noisy, t, labels)) / t_

@@ -24,7 +24,7 @@ class LatentModel(Generator):
     Args:
         decoder: The network; set to eval mode.
         card: What rebuilds the network (``network``) and says what it is (``kind``).
-        num_steps: 1, the only value; here so that all generators are loaded alike.
+        num_steps: 1, the only value.
 
     Raises:
         InputError: ``num_steps`` is not 1.
@@ -39,16 +39,7 @@ class LatentModel(Generator):
             raise InputError(f"a {name} makes its images in 1 step, not {num_steps}")
         super().__init__(decoder, 1, card)
         self.decoder = decoder
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.decoder.num_classes
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
-        return self.decoder.image_shape
+        self.num_classes, self.image_shape = decoder.num_classes, decoder.image_shape
 
     def draw(self, noise: Streams, count: int, labels: Tensor | None) -> Tensor:
         """Return images ``[count, C, H, W]`` in [0, 1]; a VAE gives the means, without noise."""

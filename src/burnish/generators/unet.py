@@ -79,18 +79,10 @@ class UNetGenerator(Generator):
         self.unet = unet
         self.scalings = scalings or Scalings()
         self.function = Preconditioned(unet, self.scalings, self.consistent)
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes; None without classes."""
-        return self.unet.config["num_class_embeds"]
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
-        size = self.unet.config["sample_size"]
+        self.num_classes = unet.config["num_class_embeds"]
+        size = unet.config["sample_size"]
         height, width = (size, size) if isinstance(size, int) else size
-        return self.unet.config["in_channels"], height, width
+        self.image_shape = unet.config["in_channels"], height, width
 
     def save(self, folder: Path, half: bool = False) -> None:
         """Write a folder that :meth:`load` reads.

@@ -31,7 +31,7 @@ class ConvNet(nn.Module):
         activation: ``relu``, ``gelu`` or ``tanh``.
         pooling: ``max`` or ``avg``, how the resolution is halved.
         dropout: Probability of dropping a feature in training.
-        mean: Channel means of the training data, in [0, 1].
+        mean: Channel means of the training data, [0, 1].
         std: Channel standard deviations of the training data.
 
     Raises:

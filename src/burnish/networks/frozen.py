@@ -67,12 +67,9 @@ class Frozen(nn.Module):
         self.network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
     def fit(self, images: Tensor) -> None:
-        """Try one pass, and store data contiguously if the network cannot run channels-last.
+        """Try images ``[B, C, H, W]``; store data contiguously if channels-last fails.
 
-        Networks that flatten their features by ``view`` cannot.
-
-        Args:
-            images: ``[B, C, H, W]`` in [0, 1]; one is enough.
+        Networks that flatten their features by ``view`` need that. One image is enough.
         """
         try:
             self(images)

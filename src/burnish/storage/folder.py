@@ -116,10 +116,8 @@ def _find(path: Path) -> tuple[list[Path], list[str]]:
             raise InputError(f"{path / name / deeper[0]}: too deep; images go in class folders")
         inside += images
     if files and inside:
-        raise InputError(
-            f"{path}: images both beside and inside sub-folders ({files[0].name}, "
-            f"{inside[0].relative_to(path)}); keep one of the two"
-        )
+        some = f"{files[0].name}, {inside[0].relative_to(path)}"
+        raise InputError(f"{path}: images beside and inside sub-folders ({some}); keep one kind")
     if not files and not inside:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"{path}: no images ({kinds}) and no .parquet files in this folder")
@@ -138,11 +136,11 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _png_names(names: Sequence[str]) -> list[str]:
     """Return the names with the suffix ``.png``; each must be unique and stay in the folder."""
-    changed = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
-    for name in changed:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise InputError(f"the name {name!r} leads out of the folder; give relative names")
-    if len(set(changed)) < len(changed):
-        twice = next(name for name in sorted(changed) if changed.count(name) > 1)
-        raise InputError(f"two images would be called {twice!r}; give each its own name")
-    return changed
+    changed: dict[str, None] = {}
+    for path in (PurePosixPath(name).with_suffix(".png") for name in names):
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError(f"the name '{path}' leads out of the folder; give relative names")
+        if str(path) in changed:
+            raise InputError(f"two images would be called '{path}'; give each its own name")
+        changed[str(path)] = None
+    return list(changed)

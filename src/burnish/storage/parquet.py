@@ -41,23 +41,31 @@ class Reader(SampleFile):
         self._parts = _find_parts(path)
         if not self._parts:
             raise InputError(f"{path}: no such file or folder; check the path")
-        schema = self._schema()
+        with _opened(self._parts[0]) as file:
+            schema, num_images = file.schema_arrow, 0
+        for part in self._parts:
+            with _opened(part) as file:
+                if not file.schema_arrow.equals(schema):
+                    raise InputError(
+                        f"{part}: columns unlike {self._parts[0].name}; give one of them"
+                    )
+                num_images += file.metadata.num_rows
         structs = [field.name for field in schema if pa.types.is_struct(field.type)]
         self._column = next((name for name in ("image", "img") if name in structs), "")
         if not self._column:
             held = ", ".join(schema.names)
             raise InputError(f"{path}: no column image or img of encoded images, only {held}")
-        first = next(self._encoded(), None)
-        if first is None:
+        if not num_images:
             raise InputError(f"{path} holds no images")
+        _, first = next(self._encoded())
         label = next((name for name in ("label", "labels") if name in schema.names), None)
         # Ids of other data sets may be text.
         has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
         super().__init__(
             path,
             batch_size,
-            image_shape=inspect(BytesIO(first[1]), f"{path}: image 0"),
-            num_images=sum(pq.read_metadata(part).num_rows for part in self._parts),
+            image_shape=inspect(BytesIO(first), f"{path}: image 0"),
+            num_images=num_images,
             labels=self._integers(label) if label else None,
             ids=self._integers("id") if has_ids else None,
         )
@@ -97,16 +105,6 @@ class Reader(SampleFile):
             name = f"{self.path}: image {place}"
             pixels[row] = read_pixels(BytesIO(data), name, self.image_shape)
         return from_uint8(pixels)
-
-    def _schema(self) -> pa.Schema:
-        """Return the columns of the files, which must be the same."""
-        schemas: list[pa.Schema] = []
-        for part in self._parts:
-            with _opened(part) as file:
-                schemas.append(file.schema_arrow)
-            if not schemas[-1].equals(schemas[0]):
-                raise InputError(f"{part}: columns unlike {self._parts[0].name}; give one of them")
-        return schemas[0]
 
     def _integers(self, column: str) -> Tensor:
         """Read a column of one integer per image from all files, int64 ``[N]``."""
