@@ -10,6 +10,7 @@ as no attack is stopped early and none grows.
 
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from burnish.files import provenance, write_json
 from burnish.guide.model import Guide
 from burnish.networks.build import build
 from burnish.samples import Samples
-from burnish.training.config import AttackConfig, GrowthConfig
+from burnish.training.config import AttackConfig, GrowthConfig, JointConfig, TrainingConfig
 from burnish.training.losses.joint import JointLoss
 
 NETWORKS = {
@@ -71,23 +72,24 @@ def main(
     out: Path | None = None, batch_size: int = 64, generated_steps: int = 5, rounds: int = 7
 ) -> None:
     """Time all networks: 2 steps of attack on real images, ``generated_steps`` on the others."""
-    still = GrowthConfig(by="never")
     real_attack = AttackConfig(eps=0.5, step_size=0.25, num_steps=2)
     generated_attack = AttackConfig(
         eps=float("inf"), step_size=0.1, num_steps=generated_steps, random_start=False
     )
+    mixed = JointConfig(
+        real_attack=real_attack, generated_attack=generated_attack, early_stop=False,
+        growth=GrowthConfig(by="never"), training=TrainingConfig(precision="bfloat16"),
+    )  # fmt: skip
+    plain = replace(mixed, training=TrainingConfig(precision="float32"))
     results = []
     for name, (network, shape) in NETWORKS.items():
         images = torch.rand(2, batch_size, *shape)
         labels, ids = torch.arange(batch_size) % 10, torch.arange(batch_size)
         real, generated = (Samples(part, labels, ids) for part in images)
-        attacks = (real_attack, generated_attack, still, False)
         contenders = {
-            "frozen copy, bfloat16": Contender(
-                JointLoss(*attacks, precision="bfloat16"), network, shape, True
-            ),
-            "plain loop, autocast": Contender(PlainLoss(*attacks), network, shape, True),
-            "plain loop, float32": Contender(PlainLoss(*attacks), network, shape, False),
+            "frozen copy, bfloat16": Contender(JointLoss(mixed), network, shape, True),
+            "plain loop, autocast": Contender(PlainLoss(plain), network, shape, True),
+            "plain loop, float32": Contender(PlainLoss(plain), network, shape, False),
         }
         seconds: dict[str, list[float]] = {key: [] for key in contenders}
         for turn in tqdm(range(rounds + 1), name):

@@ -42,43 +42,45 @@ def test_the_ball_is_of_the_norm_that_was_asked_for(guide, batch):
 
 def test_the_attack_on_the_generated_raises_their_logit(guide, batch):
     _, generated = batch
-    pushed, made = attack_generated(guide, generated, GENERATED, 4)
+    pushed, made = attack_generated(guide, generated, GENERATED)
     assert (
         guide.realness(pushed, generated.labels) > guide.realness(*pair(generated)) + 0.1
     ).all()
     assert pushed.min() >= 0 and pushed.max() <= 1
     assert made.tolist() == [4] * 12
-    untouched, made = attack_generated(guide, generated, GENERATED, 0)
+    untouched, made = attack_generated(
+        guide, generated, dataclasses.replace(GENERATED, num_steps=0)
+    )
     assert torch.equal(untouched, generated.images) and made.sum() == 0
-    bounded, _ = attack_generated(guide, generated, dataclasses.replace(GENERATED, eps=0.15), 4)
+    bounded, _ = attack_generated(guide, generated, dataclasses.replace(GENERATED, eps=0.15))
     assert (bounded - generated.images).flatten(1).norm(dim=1).max() <= 0.15 + 1e-6
 
 
 def test_early_stop_freezes_each_generated_image_at_its_own_threshold(guide, batch):
     _, generated = batch
-    threshold = torch.full((12,), math.inf)
+    six, threshold = dataclasses.replace(GENERATED, num_steps=6), torch.full((12,), math.inf)
     threshold[:4] = -math.inf
     # Images 4 to 7 stop as soon as any class looks more real than at first; one step does that.
     threshold[4:8] = guide(generated.images[4:8]).detach().amax(1) + 1e-4
-    pushed, made = attack_generated(guide, generated, GENERATED, 6, threshold)
+    pushed, made = attack_generated(guide, generated, six, threshold)
     assert made[:4].tolist() == [0] * 4 and torch.equal(pushed[:4], generated.images[:4])
     assert made[8:].tolist() == [6] * 4
     stopped = guide(pushed[4:8]).amax(1) >= threshold[4:8]
     assert bool((stopped | (made[4:8] == 6)).all()) and 1 <= made[4:8].min() < 6
     nowhere = torch.full((12,), -math.inf)
-    everything, made = attack_generated(guide, generated, GENERATED, 6, nowhere)
+    everything, made = attack_generated(guide, generated, six, nowhere)
     assert torch.equal(everything, generated.images) and made.sum() == 0
 
 
 def test_a_confident_model_does_not_blunt_its_attackers(guide, batch):
     real, generated = batch
     quiet = dataclasses.replace(REAL, random_start=False)
-    before = attack_real(guide, real, quiet), attack_generated(guide, generated, GENERATED, 4)[0]
+    before = attack_real(guide, real, quiet), attack_generated(guide, generated, GENERATED)[0]
     guide.double()  # so that a shift of 50 costs no digits
     real, generated = (Samples(s.images.double(), s.labels, s.ids) for s in batch)
     with torch.no_grad():
         guide.network.head.bias -= 50
-    after = attack_real(guide, real, quiet), attack_generated(guide, generated, GENERATED, 4)[0]
+    after = attack_real(guide, real, quiet), attack_generated(guide, generated, GENERATED)[0]
     for found, expected in zip(after, before, strict=True):
         torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-5)
 

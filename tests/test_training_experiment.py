@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import InputError
-from burnish.training.config import AttackConfig, Experiment, TrainingConfig
-from burnish.training.experiment import load_experiment
+from burnish.training.config import AttackConfig, TrainingConfig
+from burnish.training.experiment import Experiment, load_experiment
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 
@@ -72,6 +72,16 @@ def test_a_variant_does_not_take_over_the_name(tmp_path):
         ("joint: {refine: {eps: wide}}", "joint: refine: eps: expected float"),
         ("joint: {refine: {eps: .inf}}", "joint: refine: eps must be"),
         ("joint: {refine: {update: sgdl}}", "joint: refine: .*did you mean 'sgld'"),
+        ("joint: {refine: {objective: logti}}", "joint: refine: .*did you mean 'logit'"),
+        (
+            "joint: {real_attack: {objective: logti, eps: 1, step_size: 1}}",
+            "joint: real_attack: unknown objective 'logti'; did you mean 'logit'",
+        ),
+        (
+            "joint: {generated_attack: {objective: ce_bce, eps: 1, step_size: 1}}",
+            "joint: generated_attack: unknown objective 'ce_bce'; did you mean",
+        ),
+        ("joint: {weights: {bce_generatd: 1}}", "joint: .*did you mean 'bce_generated'"),
         ("joint: {weights: {bce_real: .nan}}", "weights: bce_real must be at least 0"),
         ("joint: {training: {learning_rate: .inf}}", "learning_rate must be above 0"),
         ("joint: {training: {momentum: 1}}", "momentum must be at least 0 and below 1"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import nn
 
 from burnish.errors import InputError
 from burnish.samples import from_uint8
-from burnish.training.batches import Batches
+from burnish.storage.datasets import Dataset
 from burnish.training.config import TrainingConfig
 from burnish.training.fit import fit
+from burnish.training.recipes.task import Batches
 from burnish.training.run import Stage
 
 CONFIG = TrainingConfig(
@@ -50,9 +52,8 @@ def images_uint8(count=18):
 
 def batches_of(config=CONFIG):
     images = images_uint8()
-    return Batches(
-        images, images.flatten(1)[:, 0].long() % 2, config.batch_size, config.seed, True
-    )
+    data = Dataset(images, images.flatten(1)[:, 0].long() % 2, "random")
+    return Batches(data, replace(config, flip=True))
 
 
 class NoisyLoss:

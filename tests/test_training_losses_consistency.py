@@ -1,5 +1,6 @@
-"""The losses of consistency models, against closed forms."""
+"""The losses of consistency models and of their teachers, against closed forms."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,8 +10,16 @@ from torch import nn
 from burnish.generators.diffusion import heun_step
 from burnish.generators.scalings import Scalings
 from burnish.samples import Samples
-from burnish.training.losses.consistency import ConsistencyLoss
+from burnish.seeds import Streams
+from burnish.training.config import ConsistencyConfig, TeacherConfig, TrainingConfig
+from burnish.training.losses.consistency import (
+    ConsistencyLoss,
+    DenoisingLoss,
+    SelfDistillationLoss,
+    lognormal_sigmas,
+)
 
+CONFIG = ConsistencyConfig(training=TrainingConfig(num_steps=600))
 SCALINGS = Scalings(sigma_max=60.0, sigma_data=0.6)
 # Data N(mu, s^2) per pixel have closed forms for everything.
 MU, S = 0.1, 0.2
@@ -23,10 +32,15 @@ def gaussian_batch(count):
 
 
 class Gaussian(nn.Module):
-    """The denoiser of such data."""
+    """The denoiser of such data; ``scale`` and ``shift`` spoil it."""
+
+    def __init__(self, scale=1.0, shift=0.0):
+        super().__init__()
+        self.scale, self.shift = scale, shift
 
     def forward(self, noisy, sigma, labels):
-        return MU + (S**2 / (S**2 + sigma**2)).view(-1, 1, 1, 1) * (noisy - MU)
+        gain = (S**2 / (S**2 + sigma**2)).view(-1, 1, 1, 1)
+        return MU + self.scale * gain * (noisy - MU) + self.shift
 
 
 class Trajectory(nn.Module):
@@ -41,7 +55,7 @@ def flow(centered, t, r):
 
 
 def test_pairs_of_noise_levels():
-    loss = ConsistencyLoss(SCALINGS, num_steps=600, num_stages=6)
+    loss = ConsistencyLoss(CONFIG, SCALINGS)
 
     def pairs(step):
         torch.manual_seed(0)
@@ -75,7 +89,7 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("teacher", [None, Gaussian()])
 def test_consistency_loss_and_its_gradient(teacher):
     model, batch = Scaled(), gaussian_batch(5)
-    value, _ = ConsistencyLoss(SCALINGS, 600, teacher)(model, batch, 300)
+    value, _ = ConsistencyLoss(CONFIG, SCALINGS, teacher)(model, batch, 300)
     value.backward()
     (nearer, r), (noisy, t) = model.seen
     clean = batch.images * 2 - 1
@@ -95,7 +109,7 @@ def test_consistency_loss_and_its_gradient(teacher):
 
 def test_distillation_is_least_for_the_exact_function():
     teacher: Any = Gaussian()
-    loss, batch = ConsistencyLoss(Scalings(), 600, teacher), gaussian_batch(256)
+    loss, batch = ConsistencyLoss(CONFIG, Scalings(), teacher), gaussian_batch(256)
 
     def distance(function):
         torch.manual_seed(0)
@@ -103,3 +117,61 @@ def test_distillation_is_least_for_the_exact_function():
 
     # The denoiser is close to it, and yet its outputs move along a trajectory.
     assert distance(Trajectory()) < 0.02 * distance(Gaussian())
+
+
+def test_denoising_loss_is_least_for_the_exact_denoiser():
+    loss, batch = DenoisingLoss(TeacherConfig(), Scalings(sigma_data=S)), gaussian_batch(4096)
+
+    def value(**spoilt):
+        torch.manual_seed(0)  # the same noise for all
+        return loss(Gaussian(**spoilt), batch, 0)[0].item()
+
+    # The weighting makes the least loss 1 at every noise level; six standard errors.
+    assert value() == pytest.approx(1, abs=6 * (2 / batch.images.numel()) ** 0.5)
+    for spoilt in ({"scale": 0.9}, {"scale": 1.1}, {"shift": 0.03}, {"shift": -0.03}):
+        assert value(**spoilt) > value() + 0.005
+
+
+def test_noise_levels_are_lognormal_and_within_the_range():
+    sigmas = lognormal_sigmas(20_000, -0.5, 1.5, Scalings())
+    logs = sigmas.log()
+    assert logs.mean().item() == pytest.approx(-0.5, abs=0.05)
+    assert logs.std().item() == pytest.approx(1.5, abs=0.05)
+    narrow = Scalings(sigma_min=0.5, sigma_max=0.7)
+    ends = lognormal_sigmas(1000, -0.5, 1.5, narrow)
+    assert ends.min().item() == pytest.approx(0.5) and ends.max().item() == pytest.approx(0.7)
+    assert math.isfinite(ends.sum().item())
+
+
+class Seen(nn.Module):
+    """Returns what it was told to, and remembers what it was given."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer, self.given = answer, []
+
+    def forward(self, noisy, sigma, labels):
+        self.given.append((noisy, sigma, labels))
+        return self.answer
+
+
+def test_it_shows_the_model_the_noise_of_each_seed_and_measures_the_distance():
+    scalings, ids = Scalings(sigma_max=60.0), torch.tensor([4, 0, 7])
+    batch = Samples(torch.rand(3, 1, 4, 4), torch.tensor([2, 0, 1]), ids)
+    off = torch.full((3, 1, 4, 4), 0.25)
+    model = Seen(batch.images * 2 - 1 + off)
+    value, numbers = SelfDistillationLoss(scalings, first_seed=1000)(model, batch, 0)
+    noisy, sigma, labels = model.given[0]
+    noise = Streams([1004, 1000, 1007], "noise").normal((1, 4, 4))
+    torch.testing.assert_close(noisy, 60 * noise)
+    assert sigma.tolist() == [60.0] * 3 and labels.tolist() == [2, 0, 1]
+    offset = 0.00054 * 4
+    expected = (1 + offset**2) ** 0.5 - offset  # ||0.25 in each of 16 values|| = 1
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    assert numbers["distance"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_is_zero_for_a_model_that_makes_the_images():
+    batch = Samples(torch.rand(3, 1, 4, 4), None, torch.arange(3))
+    value, _ = SelfDistillationLoss(Scalings(), 0)(Seen(batch.images * 2 - 1), batch, 0)
+    assert value.item() == pytest.approx(0, abs=1e-6)

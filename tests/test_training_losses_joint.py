@@ -9,17 +9,18 @@ import torch
 from burnish.errors import InputError
 from burnish.samples import Samples
 from burnish.training.attacks import attack_real
-from burnish.training.config import AttackConfig, GrowthConfig
-from burnish.training.losses.joint import (
-    TERMS,
-    AttackGrowth,
-    JointLoss,
-    area_under_curve,
-)
+from burnish.training.config import TERMS, AttackConfig, GrowthConfig, JointConfig, TrainingConfig
+from burnish.training.losses.joint import AttackGrowth, JointLoss, area_under_curve
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
 GENERATED = AttackConfig(eps=math.inf, step_size=0.1, num_steps=4, random_start=False)
 STILL = GrowthConfig(by="never")
+
+
+def joint_loss(real=REAL, generated=GENERATED, **more):
+    more = {"real_attack": real, "generated_attack": generated, "growth": STILL} | more
+    training = TrainingConfig(precision="float32")
+    return JointLoss(JointConfig(training=training, **more))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_attacks_leave_no_trace_but_the_images(guide, batch, frozen):
     state, modes = buffers(guide), []
     norm = guide.network.body[1]
     norm.register_forward_hook(lambda module, *_: modes.append(module.training))
-    loss = JointLoss(REAL, GENERATED, STILL, freeze_batch_norm=frozen)
+    loss = joint_loss(batch_norm="frozen" if frozen else "live")
     value, numbers = loss(guide.train(), batch, 0)
     # Attacks see a copy in eval mode; only the last pass, the one with a loss, trains.
     assert not any(modes[:-1]) and modes[-1] == (not frozen)
@@ -57,15 +58,13 @@ def test_each_of_the_four_terms_trains_the_network(guide, batch):
     def gradient(weights):
         torch.manual_seed(0)
         guide.zero_grad()
-        loss = JointLoss(
-            REAL, GENERATED, STILL, early_stop=False, freeze_batch_norm=True, weights=weights
-        )
+        loss = joint_loss(early_stop=False, batch_norm="frozen", weights=weights)
         value, numbers = loss(guide, batch, 0)
         value.backward()
         grads = [parameter.grad.clone() for parameter in guide.parameters()]
         return value.detach(), numbers, torch.cat([grad.flatten() for grad in grads])
 
-    total, numbers, whole = gradient(None)
+    total, numbers, whole = gradient({})
     torch.testing.assert_close(total, torch.tensor(sum(numbers[term] for term in TERMS)))
     parts = []
     for term in TERMS:
@@ -82,7 +81,7 @@ def test_terms_pull_the_way_they_should(guide, batch):
     real, generated = (
         dataclasses.replace(a, num_steps=1, step_size=0.01) for a in (REAL, GENERATED)
     )
-    loss, numbers = JointLoss(real, generated, STILL, early_stop=False), {}
+    loss, numbers = joint_loss(real, generated, early_stop=False), {}
     for step in range(60):
         value, numbers = loss(guide, batch, step)
         optimizer.zero_grad()
@@ -101,7 +100,7 @@ def test_without_terms_on_generated_images_it_is_adversarial_training(guide, bat
     torch.manual_seed(0)
     pushed = attack_real(guide.eval(), real, REAL)
     torch.manual_seed(0)
-    loss, numbers = JointLoss(REAL, GENERATED, STILL, weights=weights)(guide, (real, generated), 0)
+    loss, numbers = joint_loss(weights=weights)(guide, (real, generated), 0)
     # The batch norms are live, so a single generated image in the batch would show.
     expected = torch.nn.functional.cross_entropy(guide(pushed), real.labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -109,12 +108,12 @@ def test_without_terms_on_generated_images_it_is_adversarial_training(guide, bat
 
 
 def test_attacks_see_the_weights_of_now(guide, batch):
-    kept = JointLoss(REAL, GENERATED, STILL, freeze_batch_norm=True)
+    kept = joint_loss(batch_norm="frozen")
     kept(guide, batch, 0)
     with torch.no_grad():
         guide.network.head.weight.mul_(-1)
     numbers = []
-    for loss in (kept, JointLoss(REAL, GENERATED, STILL, freeze_batch_norm=True)):
+    for loss in (kept, joint_loss(batch_norm="frozen")):
         torch.manual_seed(1)
         numbers.append(loss(guide, batch, 1)[1])
     for name in ("realness_generated", "realness_real", "realness_attacked_generated"):
@@ -123,7 +122,7 @@ def test_attacks_see_the_weights_of_now(guide, batch):
 
 def test_an_unknown_term_is_refused():
     with pytest.raises(InputError, match="did you mean 'bce_generated'"):
-        JointLoss(REAL, GENERATED, STILL, weights={"bce_generatd": 0.5})
+        JointConfig(weights={"bce_generatd": 0.5})
 
 
 def test_growth_by_the_clock():

@@ -10,7 +10,8 @@ from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.load import load_generator
-from burnish.training.config import ConsistencyConfig, Experiment, TeacherConfig
+from burnish.training.config import ConsistencyConfig, TeacherConfig
+from burnish.training.experiment import Experiment
 from burnish.training.train import train
 
 TINY = ConsistencyConfig(

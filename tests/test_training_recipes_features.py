@@ -10,7 +10,8 @@ from training_setup import SHORT, data_of, real_images
 from burnish.checkpoint import load_model
 from burnish.errors import InputError
 from burnish.guide.load import load_guide
-from burnish.training.config import Experiment, FeaturesConfig
+from burnish.training.config import FeaturesConfig
+from burnish.training.experiment import Experiment
 from burnish.training.train import train
 
 NETWORK = {"name": "convnet", "widths": [4, 6], "num_features": 5, "dropout": 0.0}

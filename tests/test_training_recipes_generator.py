@@ -13,9 +13,9 @@ from burnish.generators.load import load_generator
 from burnish.networks.build import build
 from burnish.seeds import Streams
 from burnish.storage.datasets import load_dataset
-from burnish.training.config import Experiment, GeneratorConfig, TrainingConfig
-from burnish.training.losses.adversarial import AdversarialLoss
-from burnish.training.losses.elbo import ElboLoss
+from burnish.training.config import GeneratorConfig, TrainingConfig
+from burnish.training.experiment import Experiment
+from burnish.training.losses.generator import AdversarialLoss, ElboLoss
 from burnish.training.train import train
 
 STEPS = replace(SHORT, num_steps=6, save_every=2, log_every=1)

@@ -15,7 +15,8 @@ from burnish.networks.build import build
 from burnish.samples import Samples
 from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import write_samples
-from burnish.training.config import AttackConfig, Experiment, GrowthConfig, JointConfig
+from burnish.training.config import AttackConfig, GrowthConfig, JointConfig
+from burnish.training.experiment import Experiment
 from burnish.training.recipes.joint import generated_images
 from burnish.training.run import Run
 from burnish.training.train import train

@@ -13,12 +13,12 @@ from burnish.storage.formats import open_samples
 from burnish.training.config import (
     AttackConfig,
     ConsistencyConfig,
-    Experiment,
     GrowthConfig,
     JointConfig,
     SelfDistillationConfig,
     TrainingConfig,
 )
+from burnish.training.experiment import Experiment
 from burnish.training.train import train
 
 

@@ -7,7 +7,8 @@ import pytest
 from training_setup import SHORT, data_of, real_images
 
 from burnish.errors import InputError
-from burnish.training.config import Experiment, FeaturesConfig, GeneratorConfig, JointConfig
+from burnish.training.config import FeaturesConfig, GeneratorConfig, JointConfig
+from burnish.training.experiment import Experiment
 from burnish.training.train import WORDS, train
 
 NETWORK = {"name": "convnet", "widths": [4], "num_features": 5}

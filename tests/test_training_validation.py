@@ -1,13 +1,15 @@
 """The validation of a joint model, and the realness of real images in its card."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from burnish.samples import Samples
+from burnish.samples import Samples, to_uint8
+from burnish.storage.datasets import Dataset
 from burnish.training.attacks import attack_generated
-from burnish.training.config import AttackConfig
+from burnish.training.config import AttackConfig, JointConfig
 from burnish.training.validation import realness_card, validate_joint
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
@@ -23,9 +25,11 @@ def batch():
 
 def test_the_validation_attacks_the_generated_from_where_they_are(guide, batch):
     real, generated = batch
-    validate = validate_joint(REAL, GENERATED, real, generated)
+    validate = validate_joint(
+        JointConfig(real_attack=REAL, generated_attack=GENERATED), real, generated
+    )
     numbers = validate(guide)
-    pushed, _ = attack_generated(guide, generated, GENERATED, 15)
+    pushed, _ = attack_generated(guide, generated, replace(GENERATED, num_steps=15))
     level = guide.realness(pushed, generated.labels).mean().item()
     assert numbers["realness_generated_attacked"] == pytest.approx(level, rel=1e-5)
     assert numbers["realness_generated_attacked"] > numbers["realness_generated_clean"]
@@ -36,8 +40,9 @@ def test_the_validation_attacks_the_generated_from_where_they_are(guide, batch):
 
 def test_the_card_has_the_quantiles_of_realness(guide, batch):
     real, _ = batch
-    card = realness_card(guide, real, "noise", batch_size=5)
-    assert len(card["quantiles"]) == 101 and card["num_images"] == 12
-    levels = guide.realness(real.images, real.labels)
+    real = Dataset(to_uint8(real.images.repeat(50, 1, 1, 1)), real.labels.repeat(50), "noise")
+    card = realness_card(guide, real)
+    assert len(card["quantiles"]) == 101 and card["num_images"] == 600
+    levels = guide.realness(real.samples().images, real.labels)
     ends = [levels.min().item(), levels.max().item()]
     assert [card["quantiles"][0], card["quantiles"][100]] == pytest.approx(ends, rel=1e-5)

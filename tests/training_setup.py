@@ -7,7 +7,8 @@ from torch.nn.functional import one_hot
 
 from burnish.samples import Samples
 from burnish.storage.formats import write_samples
-from burnish.training.config import DataConfig, TrainingConfig
+from burnish.training.config import TrainingConfig
+from burnish.training.experiment import DataConfig
 
 SHORT = TrainingConfig(
     num_steps=2, batch_size=8, learning_rate=1e-3, warmup_steps=1, precision="float32"

@@ -21,7 +21,7 @@ def attack_real(guide: Guide, real: Samples, attack: AttackConfig) -> Tensor:
 
     The guide is in eval mode, here and below.
     """
-    return _climb(guide, real, attack, -1)[0]
+    return _climb(guide, real, attack, -1, None)[0]
 
 
 def attack_generated(
@@ -29,22 +29,15 @@ def attack_generated(
 ) -> tuple[Tensor, Tensor]:
     """Return generated images ``[B, C, H, W]`` made to look real, and the steps each one made.
 
-    Args:
-        guide: In eval mode.
-        generated: Generated images with the labels they were made for.
-        attack: Objective, which is raised, ball, step size and number of steps.
-        threshold: ``[B]``; an image whose largest logit has reached its entry makes no further
-            step. (The sigmoid is monotone, so comparing logits is comparing probabilities.)
+    The objective is raised. An image whose largest logit has reached its entry of the threshold,
+    ``[B]``, makes no further step. (The sigmoid is monotone, so comparing logits is comparing
+    probabilities.)
     """
     return _climb(guide, generated, attack, 1, threshold)
 
 
 def _climb(
-    guide: Guide,
-    samples: Samples,
-    attack: AttackConfig,
-    sign: int,
-    threshold: Tensor | None = None,
+    guide: Guide, samples: Samples, attack: AttackConfig, sign: int, threshold: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     function = objective_of(attack.objective)
 

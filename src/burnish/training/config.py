@@ -9,21 +9,12 @@ from burnish.refinement.settings import AscentSettings
 from burnish.schema import Range, check
 
 __all__ = [
-    "TERMS",
-    "AttackConfig",
-    "ConsistencyConfig",
-    "FeaturesConfig",
-    "GeneratorConfig",
-    "GrowthConfig",
-    "JointConfig",
-    "SelfDistillationConfig",
-    "TeacherConfig",
-    "TrainingConfig",
+    "TERMS", "AttackConfig", "ConsistencyConfig", "FeaturesConfig", "GeneratorConfig",
+    "GrowthConfig", "JointConfig", "SelfDistillationConfig", "TeacherConfig", "TrainingConfig",
     "ViewsConfig",
 ]  # fmt: skip
 
-# Of the joint loss, in the order in which they are added.
-TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")
+TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")  # in the order of their sum
 Positive = Range(0, above=True)
 Decay = Range(0, 1, below=True)
 
@@ -31,8 +22,7 @@ Decay = Range(0, 1, below=True)
 class Checked:
     """Settings that are refused out of their ranges."""
 
-    def __post_init__(self) -> None:
-        check(self)
+    __post_init__ = check
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from burnish.training.config import (
     GeneratorConfig,
     JointConfig,
     SelfDistillationConfig,
-)  # fmt: skip
+)
 
 __all__ = ["DataConfig", "Experiment", "load_experiment"]
 
@@ -57,11 +57,8 @@ def load_experiment(path: Path) -> Experiment:
     experiment = read(Experiment, load_yaml(path), str(path))
     joint = experiment.joint
     refine = read(RefineSettings, joint.refine, f"{path}: joint: refine")
-    ascents = {
-        "real_attack": joint.real_attack, "generated_attack": joint.generated_attack,
-        "refine": refine,
-    }  # fmt: skip
-    for section, settings in ascents.items():
+    attacks = {"real_attack": joint.real_attack, "generated_attack": joint.generated_attack}
+    for section, settings in {**attacks, "refine": refine}.items():
         try:
             objective_of(settings.objective)
         except InputError as error:

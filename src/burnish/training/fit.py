@@ -62,9 +62,8 @@ def fit(
     stage.claim(settings)
     # Accelerate keeps device and precision per process; a second training may have others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision=MIXED_PRECISION[config.precision]
-    )
+    precision = MIXED_PRECISION[config.precision]
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     fitting = _Fitting(model, loss, config, accelerator)
@@ -112,12 +111,15 @@ class _Fitting:
             model.parameters(), lr=config.learning_rate, betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
         )  # fmt: skip
-        self.average = AveragedModel(
-            model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True
-        ).to(accelerator.device)
+        average = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True)
+        self.average = average.to(accelerator.device)
         self.model: nn.Module
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.model.train()
+        self.parts: dict[str, Any] = {
+            "model": self.model, "ema": self.average, "optimizer": self.optimizer, "loss": loss,
+            "scaler": accelerator.scaler,
+        }  # fmt: skip
         self.step = 0
         self.best: dict[str, float] = {"score": -math.inf, "step": -1}
         self.best_state: dict[str, Tensor] | None = None
@@ -164,26 +166,16 @@ class _Fitting:
         return self.average.module.eval()
 
     def state_dict(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loss": self.loss.state_dict() if hasattr(self.loss, "state_dict") else {},
-            "scaler": scaler.state_dict() if scaler else {},
-            "best": self.best,
-            "best_state": self.best_state,
+        parts = {
+            name: part.state_dict() if hasattr(part, "state_dict") else {}
+            for name, part in self.parts.items()
         }
+        return {"step": self.step, **parts, "best": self.best, "best_state": self.best_state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if hasattr(self.loss, "load_state_dict"):
-            self.loss.load_state_dict(state["loss"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        for name, part in self.parts.items():
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(state[name])
         self.step, self.best, self.best_state = state["step"], state["best"], state["best_state"]
 
 
@@ -200,7 +192,7 @@ def _learning_rate(config: TrainingConfig, step: int) -> float:
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
     """Return the update average <- d average + (1 - d) weights; counters of batch norm are copied.
 
-    In update n, d = min(decay, (1 + n) / (10 + n)), so that the random first weights do not linger.
+    In update n, d = min(decay, (1 + n) / (10 + n)): the random first weights must not linger.
     """
 
     @torch.no_grad()

@@ -50,8 +50,5 @@ def train(
     from burnish.training.run import Run
 
     task = Task(experiment, Run(out / experiment.name), data, only, device)
-    finished: list[Path] = []
-    for word in words:
-        recipe = importlib.import_module(f"burnish.training.recipes.{word.replace('-', '_')}")
-        finished += recipe.train(task)
-    return finished
+    modules = [f"burnish.training.recipes.{word.replace('-', '_')}" for word in words]
+    return [path for name in modules for path in importlib.import_module(name).train(task)]

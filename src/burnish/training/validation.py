@@ -1,6 +1,6 @@
 """What a joint model is worth on held-out real and generated images, clean and under attack."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,11 @@ from burnish.training.attacks import attack_generated, attack_real
 from burnish.training.config import AttackConfig, JointConfig
 from burnish.training.losses.joint import area_under_curve
 
-__all__ = ["attacked_logits", "realness_card", "tell_apart", "validate_joint"]
+__all__ = ["attacked_logits", "batches", "realness_card", "tell_apart", "validate_joint"]
 
 # Fixed while the training attack grows, so that validations can be compared with each other.
 VALIDATION_STEPS = 15
+BATCH_SIZE = 500
 
 
 def validate_joint(
@@ -96,13 +97,15 @@ def tell_apart(
 
 
 @torch.no_grad()
-def realness_card(guide: Guide, real: Dataset, batch_size: int = 500) -> dict[str, Any]:
+def realness_card(guide: Guide, real: Dataset) -> dict[str, Any]:
     """Return how real held-out real images look to the guide: 101 quantiles from 0 to 1."""
-    levels: list[Tensor] = []
-    device = next(guide.parameters()).device
-    for start in range(0, len(real), batch_size):
-        part = real.samples(slice(start, start + batch_size)).to(device)
-        assert part.labels is not None
-        levels.append(guide.realness(part.images, part.labels).cpu())
-    quantiles = torch.cat(levels).double().quantile(torch.linspace(0, 1, 101, dtype=torch.float64))
+    parts = batches(real, next(guide.parameters()).device)
+    levels = torch.cat([guide.realness(part.images, part.labels).cpu() for part in parts])
+    quantiles = levels.double().quantile(torch.linspace(0, 1, 101, dtype=torch.float64))
     return {"quantiles": quantiles.tolist(), "num_images": len(real), "data": real.source}
+
+
+def batches(data: Dataset, device: torch.device | str) -> Iterator[Any]:
+    """Yield the images of a data set in their order, as samples on a device."""
+    for start in range(0, len(data), BATCH_SIZE):
+        yield data.samples(slice(start, start + BATCH_SIZE)).to(device)

@@ -15,6 +15,8 @@ __all__ = [
     "ConsistencyLoss", "DenoisingLoss", "SelfDistillationLoss", "lognormal_sigmas", "pseudo_huber"
 ]  # fmt: skip
 
+Value = tuple[Tensor, dict[str, float]]  # of a loss, with numbers to log
+
 
 class DenoisingLoss:
     r"""Mean weighted squared error of a denoiser :math:`D` at random noise levels.
@@ -29,9 +31,7 @@ class DenoisingLoss:
     def __init__(self, config: TeacherConfig, scalings: Scalings) -> None:
         self.config, self.scalings = config, scalings
 
-    def __call__(
-        self, model: nn.Module, batch: Samples, step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
         """Return the loss of a batch and the numbers to log."""
         config, sigma_data = self.config, self.scalings.sigma_data
         clean = batch.images * 2 - 1
@@ -74,9 +74,7 @@ class ConsistencyLoss:
         gap = (1 + 8 * torch.sigmoid(-t)) / 2**stage
         return t, (t * (1 - gap)).clamp(min=least)
 
-    def __call__(
-        self, model: nn.Module, batch: Samples, step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
         """Return the loss of a batch and the numbers to log."""
         clean, labels = batch.images * 2 - 1, batch.labels
         t, r = (sigma.to(clean.device) for sigma in self.pairs(len(batch), step))
@@ -105,9 +103,7 @@ class SelfDistillationLoss:
     def __init__(self, scalings: Scalings, first_seed: int) -> None:
         self.sigma_max, self.first_seed = scalings.sigma_max, first_seed
 
-    def __call__(
-        self, model: nn.Module, batch: Samples, step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
         """Return the loss of a batch and the numbers to log."""
         wanted = batch.images * 2 - 1
         seeds = (self.first_seed + batch.ids).tolist()

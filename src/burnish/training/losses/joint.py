@@ -61,7 +61,7 @@ class AttackGrowth:
 
 
 class JointLoss:
-    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``; it keeps a growth."""
+    """The joint loss, ``(guide, (real, generated), step) -> (loss, numbers)``; it has a growth."""
 
     def __init__(self, config: JointConfig) -> None:
         self.config = config
@@ -99,13 +99,12 @@ class JointLoss:
         numbers = {
             "attack_steps": float(self.growth.num_steps),
             "attack_steps_made": steps.float().mean().item(),
-            "auc": auc,
-            "running_auc": self.growth.running_auc,
+            "auc": auc, "running_auc": self.growth.running_auc,
             "realness_real": real_level.mean().item(),
             "realness_generated": clean_level.mean().item(),
             "realness_attacked_generated": generated_level.mean().item(),
             "robust_accuracy": _accuracy(of_real, real.labels),
-        }
+        }  # fmt: skip
         return self._weighted(terms | more, numbers)
 
     def _weighted(

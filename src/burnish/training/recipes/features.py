@@ -15,11 +15,9 @@ from burnish.storage.datasets import Dataset
 from burnish.training.config import FeaturesConfig
 from burnish.training.losses.contrastive import contrastive_loss, matched, random_views
 from burnish.training.recipes.task import Task, network_arguments
+from burnish.training.validation import BATCH_SIZE, batches
 
 __all__ = ["train"]
-
-# Images per network call of a validation.
-BATCH_SIZE = 500
 
 
 def train(task: Task) -> list[Path]:
@@ -35,11 +33,8 @@ def train(task: Task) -> list[Path]:
 
 
 def _train(task: Task, name: str) -> Path:
-    config, stage, held_out = (
-        task.experiment.features[name],
-        task.run.features(name),
-        task.held_out,
-    )
+    config, held_out = task.experiment.features[name], task.held_out
+    stage = task.run.features(name)
     arguments, settings = network_arguments(config.network, task.real), plain(config)
     by_labels = config.task == "labels"
     if by_labels:
@@ -81,10 +76,8 @@ class _Labels:
     @torch.no_grad()
     def measure(self, model: nn.Module, held_out: Dataset, device: str) -> float:
         """Return the share of images whose largest logit is that of their label."""
-        right = 0
-        for start in range(0, len(held_out), BATCH_SIZE):
-            batch = held_out.samples(slice(start, start + BATCH_SIZE)).to(device)
-            right += int((model(batch.images).argmax(1) == batch.labels).sum())
+        parts = batches(held_out, device)
+        right = sum(int((model(part.images).argmax(1) == part.labels).sum()) for part in parts)
         return right / len(held_out)
 
 
@@ -112,10 +105,8 @@ class _Views:
         All batches are of one size, as chance depends on it; a shorter tail is left out.
         """
         draws, size = stream(0, "views"), min(BATCH_SIZE, len(held_out))
-        shares = []
-        for start in range(0, len(held_out) - size + 1, size):
-            images = held_out.samples(slice(start, start + size)).images.to(device)
-            shares.append(matched(*self._projections(model, images, draws)))
+        whole = (part.images for part in batches(held_out, device) if len(part) == size)
+        shares = [matched(*self._projections(model, images, draws)) for images in whole]
         return sum(shares) / len(shares)
 
     def _projections(

@@ -14,13 +14,7 @@ from burnish.networks.encoder import Discriminator, Encoder
 from burnish.schema import plain
 from burnish.training.config import GeneratorConfig
 from burnish.training.fit import Loss
-from burnish.training.losses.generator import (
-    AdversarialLoss,
-    Adversaries,
-    Autoencoder,
-    ElboLoss,
-    recalibrate_batch_norm,
-)  # fmt: skip
+from burnish.training.losses import generator as losses
 from burnish.training.recipes.task import Task
 
 __all__ = ["train"]
@@ -53,7 +47,7 @@ def train(task: Task) -> list[Path]:
         best = task.fit(model, loss, config.training, stage, plain(config))
         decoder = best.generator if config.family == "gan" else best.decoder
     if config.family == "gan":
-        recalibrate_batch_norm(decoder, config.training.seed)
+        losses.recalibrate_batch_norm(decoder, config.training.seed)
     name = f"{task.experiment.name}-generator-{config.family}"
     head = {"kind": config.family, "name": name, "network": arguments}
     LatentModel(decoder, task.card(head, config=plain(config))).save(stage.model)
@@ -68,6 +62,6 @@ def _networks_and_loss(config: GeneratorConfig, decoder: Decoder) -> tuple[nn.Mo
         raise InputError(f"generator: {size} pixels cannot be halved {len(widths) - 1} times")
     if config.family == "gan":
         discriminator = Discriminator(channels, decoder.num_classes, widths)
-        return Adversaries(decoder, discriminator), AdversarialLoss(config)
+        return losses.Adversaries(decoder, discriminator), losses.AdversarialLoss(config)
     encoder = Encoder(channels, decoder.num_classes, size, config.latent_size, widths)
-    return Autoencoder(encoder, decoder), ElboLoss(config)
+    return losses.Autoencoder(encoder, decoder), losses.ElboLoss(config)

@@ -58,8 +58,7 @@ def train(task: Task) -> list[Path]:
         "kind": "joint classifier-discriminator", "name": f"{task.experiment.name}-joint",
         "network": arguments, "energy": config.energy,
         "image_shape": list(task.real.images_uint8.shape[1:]),
-        "realness": realness_card(best, task.held_out),
-        "refine": config.refine,
+        "realness": realness_card(best, task.held_out), "refine": config.refine,
     }  # fmt: skip
     card = task.card(
         head, generated=generated.source, generated_sha256=sha256, validation=validate(best),
@@ -86,7 +85,7 @@ def generated_images(config: JointConfig, run: Run, device: str = "cpu") -> Data
     """Return the generated images of a joint training; sample them if that was not done yet.
 
     They have passed through uint8, as the real ones have: a discriminator would otherwise learn
-    quantization. The config names a file, or experiments, whose runs lie beside this one's ``run``.
+    quantization. The config names a file, or experiments whose runs lie beside ``run``.
     """
     if config.generated:
         return load_dataset(config.generated)
@@ -117,7 +116,6 @@ def _generated_by(config: JointConfig, run: Run, device: str) -> Dataset:
         batches = load_generator(source).to(device).batches(range(first, first + count))
         write_samples(run.generated, tqdm(batches, "generated", -(-count // 100)), count)
 
-    made_from = {
-        "generator": path_sha256(source), "num_generated": count, "generated_seed": first
-    }  # fmt: skip
+    sha256 = path_sha256(source)
+    made_from = {"generator": sha256, "num_generated": count, "generated_seed": first}
     return make_images(run.generated, made_from, sample, keep_given=True)

@@ -51,11 +51,9 @@ def train(task: Task) -> list[Path]:
         write_samples(stage.refined, (part.samples for part in refined), len(file))
 
     made_from = {
-        "generator": path_sha256(pipeline),
-        "guide": guide_sha256,
-        "refine": plain(settings),
+        "generator": path_sha256(pipeline), "guide": guide_sha256, "refine": plain(settings),
         "seeds": [seeds[0], seeds[-1]],
-    }
+    }  # fmt: skip
     data = make_images(stage.refined, made_from, sample_and_refine)
     torch.manual_seed(config.training.seed)
     best: Any = fit(
@@ -68,10 +66,8 @@ def train(task: Task) -> list[Path]:
         **generator.card,
         "name": f"{task.experiment.name}-self-distillation",
         "self_distillation": plain(config),
-        "guide": guide.card.get("name"),
-        "guide_sha256": guide_sha256,
-        "refine": plain(settings),
+        "guide": guide.card.get("name"), "guide_sha256": guide_sha256, "refine": plain(settings),
         "burnish": __version__,
-    }
+    }  # fmt: skip
     ConsistencyModel(best.unet, generator.scalings, card=card).save(stage.pipeline)
     return [stage.pipeline]

@@ -62,7 +62,6 @@ class Task:
         config: TrainingConfig,
         stage: Stage,
         settings: Mapping[str, Any],
-        *,
         batches: Callable[[int], Any] | None = None,
         validate: Callable[[Any], dict[str, float]] | None = None,
     ) -> Any:
@@ -80,7 +79,8 @@ class Task:
 class Batches:
     """The batches of a training, ``step -> Samples``; the ids of samples are their rows.
 
-    A tail of the data shorter than a batch is left out. ``offset`` is added to the seed.
+    Their order is a function of (seed, epoch); ``offset`` is added to the seed. A tail of the data
+    shorter than a batch is left out.
 
     Raises:
         InputError: There are fewer images than one batch has.

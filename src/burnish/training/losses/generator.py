@@ -1,0 +1,146 @@
+"""The losses of generators of one step: of a GAN and of a VAE."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from burnish.networks.decoder import Decoder
+from burnish.networks.encoder import Discriminator, Encoder
+from burnish.samples import Samples
+from burnish.seeds import stream
+from burnish.training.config import GeneratorConfig
+
+__all__ = [
+    "AdversarialLoss", "Adversaries", "Autoencoder", "ElboLoss", "recalibrate_batch_norm"
+]  # fmt: skip
+
+Value = tuple[Tensor, dict[str, float]]  # of a loss, with numbers to log
+
+
+class Adversaries(nn.Module):
+    """A generator and the discriminator that it is trained against."""
+
+    def __init__(self, generator: Decoder, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    def forward(self, images: Tensor, labels: Tensor, latents: Tensor) -> tuple[Tensor, ...]:
+        """Return realness ``[B]`` three times: of real images and of generated ones.
+
+        These teach the discriminator; that of the generated ones once more, the generator.
+        """
+        generated = self.generator(latents, labels)
+        both = torch.cat([images, generated.detach()])
+        of_real, of_generated = self.discriminator(both, labels.repeat(2)).chunk(2)
+        constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        raised = functional_call(self.discriminator, constant, (generated, labels))
+        return of_real, of_generated, raised
+
+
+class AdversarialLoss:
+    """The losses of a GAN, two networks in one module: their hinge losses in one sum.
+
+    With D the realness that the discriminator gives:
+
+    * discriminator: mean max(0, 1 - D(x, y)) + mean max(0, 1 + D(G(z, y), y)), G constant
+    * generator: -mean D(G(z, y), y), D constant
+
+    Lim & Ye 2017, "Geometric GAN", https://arxiv.org/abs/1705.02894; Miyato et al. 2018, "Spectral
+    Normalization for Generative Adversarial Networks", equations 16 and 17,
+    https://arxiv.org/abs/1802.05957.
+
+    As each is a constant to the other's weights, one backward pass gives every weight its own
+    gradient, and both networks make their steps at once. Do not clip gradients by their norm here:
+    that of one network would decide how far the other goes.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        self.latent_size = config.latent_size
+
+    def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
+        """Return the loss of a batch and the numbers to log."""
+        latents = torch.randn(len(batch), self.latent_size).to(batch.images.device)
+        of_real, of_generated, raised = model(batch.images, batch.labels, latents)
+        discriminator = torch.relu(1 - of_real).mean() + torch.relu(1 + of_generated).mean()
+        numbers = {
+            "discriminator": discriminator.item(),
+            "realness_real": of_real.mean().item(),
+            "realness_generated": of_generated.mean().item(),
+        }
+        return discriminator - raised.mean(), numbers
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(decoder: Decoder, seed: int) -> None:
+    """Measure the statistics of the batch norms anew, in place, on 2000 random latents and labels.
+
+    Averaged weights have other statistics than those that training averaged, which belong to other
+    weights. These are "standing statistics": Brock et al. 2019, "Large Scale GAN Training for High
+    Fidelity Natural Image Synthesis", appendix on sampling, https://arxiv.org/abs/1809.11096.
+    """
+    norms = [module for module in decoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+    # The name of a stream is part of its numbers; another one would change every GAN.
+    generator, device = stream(seed, "settle"), next(decoder.parameters()).device
+    decoder.train()
+    for _ in range(20):
+        latents = torch.randn(100, decoder.latent_size, generator=generator)
+        labels = torch.randint(decoder.num_classes, (100,), generator=generator)
+        decoder(latents.to(device), labels.to(device))
+    decoder.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, images: Tensor, labels: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return decoded images ``[B, C, H, W]`` and the posterior's mean and log variance.
+
+        With ``[B, L]`` standard normal noise, z = mean + exp(log_variance / 2) noise.
+        """
+        mean, log_variance = self.encoder(images, labels)
+        latents = mean + (log_variance / 2).exp() * noise
+        return self.decoder(latents, labels), mean, log_variance
+
+
+class ElboLoss:
+    """The loss of a VAE: the negative evidence lower bound (ELBO).
+
+    Per pixel value, in nats, up to a constant:
+
+        mean (x - decoded)^2 / (2 s^2) + ln s + kl_weight KL(q(z | x, y) || N(0, I)) / (C H W)
+
+    Kingma & Welling 2014, "Auto-Encoding Variational Bayes", equation 3,
+    https://arxiv.org/abs/1312.6114. The width s of the likelihood is ``noise_std`` or, as in the
+    optimal sigma-VAE, the one that makes the loss least for the batch, s^2 = mean (x - decoded)^2:
+    Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders",
+    https://arxiv.org/abs/2006.13202.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
+        """Return the loss of a batch and the numbers to log."""
+        images, std = batch.images, self.config.noise_std
+        noise = torch.randn(len(batch), self.config.latent_size).to(images.device)
+        decoded, mean, log_variance = model(images, batch.labels, noise)
+        error = (decoded - images).square().mean()
+        if std is None:
+            likelihood = error.clamp(min=1e-6).log() / 2
+        else:
+            likelihood = error / (2 * std**2) + math.log(std)
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+        loss = likelihood + self.config.kl_weight * divergence / images[0].numel()
+        return loss, {"error": error.item(), "divergence": divergence.item()}
