@@ -216,9 +216,16 @@ def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     raise InputError(f"{where}: expected {expected}, not {value!r}")
 
 
-def split(kind: type, values: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Make a dataclass of those keywords that it has fields for; return it and the others."""
-    names = {setting.name for setting in settings_of(kind)}
+def split(kind: type, values: Mapping[str, Any], other: type) -> tuple[Any, dict[str, Any]]:
+    """Make a dataclass of the keywords that it has fields for; return it and those of ``other``.
+
+    Raises:
+        InputError: Neither has such a field.
+    """
+    names, others = ([setting.name for setting in settings_of(one)] for one in (kind, other))
+    for name in values:
+        if name not in (*names, *others):
+            raise unknown("option", name, [*names, *others])
     own = {name: value for name, value in values.items() if name in names}
     return kind(**own), {name: value for name, value in values.items() if name not in names}
 

@@ -110,10 +110,9 @@ class Guide(nn.Module):
         self.network.refresh(guide.network)
 
     def realness_quantile(self, quantile: float | None) -> float | None:
-        """Return the realness that a share ``quantile`` of real images stays below.
+        """Return the realness that a share ``quantile`` of real images stays below; None for None.
 
-        The card holds the realness of real images at equally spaced quantiles from 0 to 1; between
-        them the value is interpolated. None gives None.
+        It is interpolated between the quantiles in the card, equally spaced from 0 to 1.
 
         Raises:
             InputError: The card does not know the realness of real images.

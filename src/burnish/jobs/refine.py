@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError
 from burnish.files import (
     card_path,
     check_target,
@@ -33,7 +33,7 @@ from burnish.refinement.refiner import Refiner, check_fit, doubt
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
-from burnish.schema import settings_of, split
+from burnish.schema import split
 from burnish.storage.formats import check_output, open_samples, write_samples
 from burnish.storage.sample_file import SampleFile
 
@@ -78,10 +78,8 @@ class RefinePlan(Plan):
         file, refiner, guide = self.opened
         labels = self._labels()
         num_steps, num_real_enough = 0, 0
-        with (
-            write_aside(ledger_path(self.out)) as aside,
-            closing(LedgerFile(aside)) as ledger,
-        ):
+        aside_of = write_aside(ledger_path(self.out))
+        with aside_of as aside, closing(LedgerFile(aside)) as ledger:
 
             def refined() -> Iterator[Samples]:
                 nonlocal num_steps, num_real_enough
@@ -134,24 +132,20 @@ def plan_refine(
     Raises:
         InputError: Something is missing or does not fit together.
     """
-    known = [s.name for kind in (RefineOptions, RefineSettings) for s in settings_of(kind)]
-    for name in options:
-        if name not in known:
-            raise unknown("option", name, known)
-    given, overrides = split(RefineOptions, options)
+    given, overrides = split(RefineOptions, options, RefineSettings)
     if settings and (given.preset or overrides):
         raise InputError("give settings, or a preset with overrides, but not both")
-    name, device, labels = str(guide), resolve_device(given.device), given.labels
-    if isinstance(guide, Guide):
-        name = str(guide.card.get("name", "guide"))
-    else:
-        guide = load_guide(guide)
-    guide = guide.to(device)
+    device, labels = resolve_device(given.device), given.labels
+    loaded = guide if isinstance(guide, Guide) else load_guide(guide)
+    name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
+    guide = loaded.to(device)
     settings = settings or settings_for(guide, given.preset, **overrides)
     file = open_samples(samples, given.batch_size or 1)
     _check_targets(Path(samples), out)
     refiner = Refiner(guide, settings)
-    _check_samples(file, refiner.guide, labels)
+    if labels == "given" and file.labels is None:
+        raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
+    check_fit(refiner.guide, next(iter(file)), file.labels if labels == "given" else None)
     batch_size = given.batch_size or batch_size_for(refiner.guide.network, file.image_shape)
     refiner.batch_size = file.batch_size = batch_size
     precision = given.precision
@@ -178,12 +172,6 @@ def _check_targets(source: Path, out: Path) -> None:
         raise InputError(f"{out} lies in the folder that is refined; choose another place")
     for path in (ledger_path(out), card_path(out)):
         check_target(path, source, card_path(source), ledger_path(source))
-
-
-def _check_samples(file: SampleFile, guide: Guide, labels: str) -> None:
-    if labels == "given" and file.labels is None:
-        raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
-    check_fit(guide, next(iter(file)), file.labels if labels == "given" else None)
 
 
 def _compiles(refiner: Refiner, file: SampleFile, mode: str) -> bool:

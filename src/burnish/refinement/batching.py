@@ -59,19 +59,10 @@ def climb_batches(
     noise: Noise | None,
     gradient: Gradient,
 ) -> Iterator[Batch]:
-    """Climb all images of all batches; yield the batches in the order in which they came.
+    """Climb all images of all batches in ``size`` slots; yield the batches in their order.
 
-    No more than :data:`MAX_WAITING` batches wait for an image of one that came before.
-
-    Args:
-        objective: See :func:`burnish.ascent.loop.ascend`, as for the rest.
-        batches: Taken as there is room.
-        size: Number of slots.
-        step: What is done with the gradient.
-        num_steps: Steps per image, at least 1.
-        threshold: Realness at which an image stops.
-        noise: Of SGLD.
-        gradient: How the gradient is taken.
+    No more than :data:`MAX_WAITING` batches wait for an image of one that came before. The other
+    arguments are those of :func:`burnish.ascent.loop.ascend`.
     """
     source, waiting = iter(batches), deque[Batch]()
     first = next(source, None)

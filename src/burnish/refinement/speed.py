@@ -81,11 +81,6 @@ def choose_precision(guide: Guide, image_shape: tuple[int, ...], batch_size: int
     """Return ``bfloat16`` if the guide's gradient is a tenth faster in it here, else ``float32``.
 
     The instruction alone proves nothing: some processors have it and are slower with it.
-
-    Args:
-        guide: On the device where the work is to be done.
-        image_shape: ``(C, H, W)``.
-        batch_size: Images per call.
     """
     device = next(guide.parameters()).device
     if not _has_bfloat16(device):
@@ -115,8 +110,8 @@ def pays_to_compile(
     Args:
         objective: Of the frozen guide.
         guide: The frozen guide.
-        images: ``[B, C, H, W]``, a full batch.
-        labels: ``[B]``.
+        images: ``[B, C, H, W]``, a full batch, with ``labels [B]``.
+        labels: See there.
         num_calls: How often the gradient will be taken.
         mode: ``auto``, ``always`` or ``never``.
     """
