@@ -27,12 +27,13 @@ CPU_BATCH_SIZE = 16
 
 
 class Features(NamedTuple):
-    """Features and class probabilities of a batch of images."""
+    """Features ``[B, D]`` and class probabilities ``[B, K]`` of images, float32.
+
+    There are no probabilities if the network does not classify.
+    """
 
     features: Tensor
-    """``[B, D]`` float32."""
     probabilities: Tensor | None
-    """``[B, K]`` float32, rows sum to 1; None if the network does not classify."""
 
 
 class FeatureExtractor(Protocol):
@@ -74,11 +75,7 @@ class NetworkExtractor:
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
-        """Return features and probabilities, on the device of the network.
-
-        Raises:
-            InputError: The images are of another shape than those the network was trained on.
-        """
+        """Return features and probabilities, on the network's device."""
         _check_uint8(images_uint8)
         if self._shape not in (None, shape := list(images_uint8.shape[1:])):
             raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")

@@ -26,10 +26,8 @@ def frechet_distance(*, generated: Moments, reference: Moments) -> float:
 
     The trace of the root is computed as the sum of the singular values of
     :math:`S_1^{1/2} S_2^{1/2}`. This takes no root of rounding errors and holds for singular
-    covariances (N < D) as well.
-
-    Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
-    Equilibrium", 2017, eq. 6, https://arxiv.org/abs/1706.08500.
+    covariances (N < D) as well. Source: Heusel et al., "GANs Trained by a Two Time-Scale Update
+    Rule Converge to a Local Nash Equilibrium", 2017, eq. 6, https://arxiv.org/abs/1706.08500.
 
     Raises:
         InputError: The two sides have different D.
@@ -65,17 +63,15 @@ def kernel_distance(
         + \frac{\sum_{i \ne j} k(y_i, y_j)}{M (M - 1)} - \frac{2 \sum_{i, j} k(x_i, y_j)}{N M},
         \quad k(x, y) = (x \cdot y / D + 1)^3
 
-    Its mean is 0 for equal distributions at any N, so single values may be slightly negative. If
-    a side has more than ``subset_size`` rows, it is the mean over ``num_subsets`` pairs of random
-    subsets, as published. Otherwise all rows are taken once.
-
-    Source: Bińkowski et al., "Demystifying MMD GANs", 2018, section 4,
-    https://arxiv.org/abs/1801.01401.
+    Its mean is 0 for equal distributions at any N, so single values may be slightly negative. If a
+    side has more than ``subset_size`` rows, it is the mean over pairs of random subsets, as
+    published; otherwise all rows are taken once. Source: Bińkowski et al., "Demystifying MMD
+    GANs", 2018, section 4, https://arxiv.org/abs/1801.01401.
 
     Args:
-        generated: ``[N, D]``.
-        reference: ``[M, D]``.
-        subset_size: Rows of a subset; at most N and M.
+        generated: x, ``[N, D]``.
+        reference: y, ``[M, D]``.
+        subset_size: Rows of a subset, at most N and M.
         num_subsets: Number of pairs of subsets.
         seed: Seed of the subsets.
 
@@ -106,11 +102,9 @@ def inception_score(*, probabilities: Array, num_splits: int = 10, seed: int = 0
 
     .. math:: \exp(E_x\, KL(p(y|x) \,\|\, p(y))) \in [1, K]
 
-    Rows are shuffled first: a file sorted by class would otherwise have splits of few classes,
-    and a score far too low.
-
-    Source: Salimans et al., "Improved Techniques for Training GANs", 2016, section 4,
-    https://arxiv.org/abs/1606.03498.
+    Rows are shuffled first: a file sorted by class would otherwise have splits of few classes, and
+    a score far too low. Source: Salimans et al., "Improved Techniques for Training GANs", 2016,
+    section 4, https://arxiv.org/abs/1606.03498.
 
     Args:
         probabilities: ``[N, K]``, rows that sum to 1.
@@ -187,9 +181,8 @@ def _radii(x: Array, center: Array, num_neighbors: int) -> Array:
     for rows, _, squares in _squared_distances(x, x, center):
         candidates = np.concatenate([nearest[rows], squares], axis=1)
         nearest[rows] = np.partition(candidates, num_neighbors, axis=1)[:, : num_neighbors + 1]
-    longest = max(
-        np.square(x[i : i + BLOCK] - center).sum(1).max() for i in range(0, len(x), BLOCK)
-    )
+    blocks = (x[i : i + BLOCK] for i in range(0, len(x), BLOCK))
+    longest = max(np.square(block - center).sum(1).max() for block in blocks)
     return nearest.max(axis=1) + 1e-13 * longest
 
 

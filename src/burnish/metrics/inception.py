@@ -61,8 +61,7 @@ class _Blank(fidelity.FeatureExtractorInceptionV3):
 
 def blank_inception(layers: list[str]) -> nn.Module:
     """Return torch-fidelity's network with weights that are still to be loaded."""
-    nothing = io.BytesIO()
-    torch.save({}, nothing)
+    torch.save({}, nothing := io.BytesIO())
     nothing.seek(0)
     return _Blank("inception", layers, feature_extractor_weights_path=nothing)
 
@@ -77,13 +76,11 @@ def _fill(network: nn.Module, path: Path) -> None:
     layers = [module for module in network.modules() if isinstance(module, fidelity.BasicConv2d)]
     sources = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
     for layer, source in zip(layers, sources, strict=True):
-        state = {
-            "conv.weight": weights[f"{source}.weight"],
-            "bn.weight": torch.ones_like(weights[f"{source}.beta"]),  # the graph has no scale
-            "bn.bias": weights[f"{source}.beta"],
-            "bn.running_mean": weights[f"{source}.mean"],
-            "bn.running_var": weights[f"{source}.var"],
-        }
+        keys = ("weight", "beta", "mean", "var")
+        conv, beta, mean, var = (weights[f"{source}.{key}"] for key in keys)
+        scale = torch.ones_like(beta)  # the graph has none
+        state = {"conv.weight": conv, "bn.weight": scale, "bn.bias": beta}
+        state |= {"bn.running_mean": mean, "bn.running_var": var}
         missing, surplus = layer.load_state_dict(state, strict=False)
         assert not surplus and missing in ([], ["bn.num_batches_tracked"])
 

@@ -24,12 +24,11 @@ class Metric:
     explanation: str
     """One plain sentence for readers of a report."""
     needs: Literal["moments", "features", "neighbors", "probabilities"]
-    """Keyword arguments of the formula: moments of both sides; features of both sides and how to
-    draw subsets; features of both sides and the number of neighbors; or the class probabilities of
-    the generated images."""
+    """Arguments of the formula: moments of both sides; their features, and how to draw subsets or
+    the number of neighbors; or class probabilities of the generated images."""
     formula: str
-    """A function in :mod:`burnish.metrics.formulas`: it returns the value, or a dict with this key
-    and others. Metrics of one formula are computed once."""
+    """Function of :mod:`burnish.metrics.formulas` that returns the value, or a dict with this key
+    and others; it is called once."""
     min_decimals: int = 3
     max_decimals: int = 3
     """Between the two, as many decimals as give three significant digits."""
@@ -98,9 +97,5 @@ METRICS = (
 
 
 def metric(key: str) -> Metric:
-    """Return the metric of a key.
-
-    Raises:
-        KeyError: There is no such metric.
-    """
+    """Return the metric of a key; KeyError if there is none."""
     return {metric.key: metric for metric in METRICS}[key]

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["Chart", "realness_chart", "run_charts", "steps_chart"]
+__all__ = ["LIGHT", "Chart", "figure_png", "realness_chart", "run_charts", "steps_chart"]
 
 
 class Theme(NamedTuple):
@@ -30,7 +29,7 @@ DARK = Theme("#c3c8ce", "#33383e", "#7d858d", ("#f5924e", "#5cb3f0", "#3fc795", 
 
 
 class Chart(NamedTuple):
-    """One chart, drawn for light and for dark pages."""
+    """One chart as two PNGs, for light and for dark pages."""
 
     title: str
     description: str
@@ -38,7 +37,6 @@ class Chart(NamedTuple):
     dark: bytes
 
 
-Points = tuple[np.ndarray, np.ndarray]  # steps and values
 # Of training runs: title, unit of the y-axis, and for each line its key in the log and its label.
 PANELS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "joint": [
@@ -67,12 +65,12 @@ def realness_chart(
     quantiles: Sequence[float] | None,
     threshold: float | None,
 ) -> Chart:
-    """Draw histograms of realness: generated, refined and real images.
+    """Draw histograms of the realness ``[N]`` of generated and refined images, and of real ones.
 
     Args:
-        before: ``[N]``, realness of each generated image.
-        after: ``[N]``, realness of each refined image.
-        quantiles: Realness of real images at equally spaced quantiles from 0 to 1, if known.
+        before: Of the generated images.
+        after: Of the refined images.
+        quantiles: Of real images, at equally spaced quantiles from 0 to 1, if known.
         threshold: Realness at which images were stopped, if any.
     """
     sides = {"generated": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
@@ -85,25 +83,22 @@ def realness_chart(
     edges = np.histogram_bin_edges(np.concatenate([*sides.values(), real]), num_bins).tolist()
 
     def draw(axes: Axes, theme: Theme) -> None:
-        if len(real):
-            label = f"real, median {np.median(real):.2f}"
-            axes.hist(real, edges, weights=_shares(real), color=theme.gray, alpha=0.4, label=label)
-        for (name, values), hue in zip(sides.items(), theme.hues, strict=False):
+        filled: dict[str, Any] = {"color": theme.gray, "alpha": 0.4}
+        styles = [
+            filled,
+            *({"color": h, "histtype": "step", "linewidth": 1.8} for h in theme.hues),
+        ]
+        for (name, values), style in zip({"real": real, **sides}.items(), styles, strict=False):
             if len(values):
-                axes.hist(
-                    values, edges, weights=_shares(values), histtype="step", linewidth=1.8,
-                    color=hue, label=f"{name}, median {np.median(values):.2f}",
-                )  # fmt: skip
+                label = f"{name}, median {np.median(values):.2f}"
+                weights = np.full(len(values), 1 / len(values))
+                axes.hist(values, edges, weights=weights, label=label, **style)
         if threshold is not None:
             line = axes.axvline(threshold, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)))
             line.set_label(f"stop at {threshold:.2f}")
         axes.set(xlabel="realness (logit of the guide)", ylabel="share of images")
 
     return _chart("Realness before and after", "Histograms of generated, refined and real.", draw)
-
-
-def _shares(values: np.ndarray) -> np.ndarray:
-    return np.full(len(values), 1 / len(values))
 
 
 def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
@@ -134,45 +129,41 @@ def run_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
     joint = any("attack_steps" in row or "realness_real" in row for row in log)
     charts = []
     for title, unit, names in PANELS["joint" if joint else "other"]:
-        curves = {label: _curve(log, key) for key, label in names.items()}
-        curves = {label: curve for label, curve in curves.items() if curve[0].size}
+        curves = {}
+        for key, label in names.items():
+            rows = [row for row in log if isinstance(row.get(key), int | float)]
+            if rows:
+                curves[label] = np.array([[row["step"], row[key]] for row in rows], float).T
         if curves:
             charts.append(_curves_chart(title, unit, curves))
     return charts
 
 
-def _curve(log: Sequence[Mapping[str, Any]], key: str) -> Points:
-    points = [(row["step"], row[key]) for row in log if isinstance(row.get(key), int | float)]
-    points = np.array(points, dtype=np.float64).reshape(-1, 2)
-    return points[:, 0], points[:, 1]
+def _curves_chart(title: str, unit: str, curves: Mapping[str, np.ndarray]) -> Chart:
+    """Draw curves, each ``[2, N]``, steps and values."""
 
-
-def _curves_chart(title: str, unit: str, curves: Mapping[str, Points]) -> Chart:
     def draw(axes: Axes, theme: Theme) -> None:
-        for (label, (steps, values)), hue in zip(curves.items(), theme.hues, strict=False):
-            if len(steps) >= 60:
-                axes.plot(steps, values, color=hue, linewidth=0.7, alpha=0.3)
-                steps, values = _smooth(steps, values, len(steps) // 30)
+        for (label, curve), hue in zip(curves.items(), theme.hues, strict=False):
+            num_points = curve.shape[1]
+            if num_points >= 60:  # the mean of neighbors over the points themselves
+                axes.plot(*curve, color=hue, linewidth=0.7, alpha=0.3)
+                width = num_points // 30
+                kernel = np.full(width, 1 / width)
+                curve = [np.convolve(values, kernel, "valid") for values in curve]
             axes.plot(
-                steps, values, marker="o" if len(steps) < 30 else None, markersize=3,
-                color=hue, linewidth=1.7, label=label if len(curves) > 1 else None,
+                *curve, marker="o" if num_points < 30 else None, markersize=3, color=hue,
+                linewidth=1.7, label=label if len(curves) > 1 else None,
             )  # fmt: skip
         axes.set(xlabel="training step", ylabel=unit)
 
     return _chart(title, f"Curves over training: {', '.join(curves)}.", draw)
 
 
-def _smooth(steps: np.ndarray, values: np.ndarray, width: int) -> Points:
-    """Average over ``width`` neighbouring points."""
-    kernel = np.full(width, 1 / width)
-    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
-
-
 def _chart(title: str, description: str, draw: Callable[[Axes, Theme], None]) -> Chart:
     pictures = []
     for theme in (LIGHT, DARK):
         figure = Figure(figsize=(4.8, 3.0), dpi=170, facecolor="none", layout="constrained")
-        canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(theme.gray)
         axes.tick_params(colors=theme.ink, labelsize=8.5, length=3)
@@ -185,7 +176,12 @@ def _chart(title: str, description: str, draw: Callable[[Axes, Theme], None]) ->
             legend = {"frameon": False, "fontsize": 8.5, "labelcolor": theme.ink, "ncols": 2}
             # Above the axes, where it covers nothing.
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1.4, **legend)
-        buffer = io.BytesIO()
-        canvas.print_png(buffer, metadata={"Software": None})
-        pictures.append(buffer.getvalue())
+        pictures.append(figure_png(figure))
     return Chart(title, description, *pictures)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Encode a figure, without the version of matplotlib."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

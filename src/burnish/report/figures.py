@@ -20,8 +20,12 @@ FACTORS = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
 
 def png(image: Tensor) -> bytes:
     """Encode an image ``[C, H, W]`` in [0, 1]."""
+    return _encode(_picture(image))
+
+
+def _picture(image: Tensor) -> Image.Image:
     levels = to_uint8(image).permute(1, 2, 0).cpu().numpy()
-    return _encode(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels))
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
 def _encode(picture: Image.Image) -> bytes:
@@ -42,12 +46,7 @@ def amplification(before: Tensor, after: Tensor) -> int:
     return max((f for f in FACTORS if f * largest <= 0.5), default=1) if largest else 1
 
 
-def pairs_grid(
-    before: Tensor,
-    after: Tensor,
-    num_columns: int = 10,
-    scale: int = 3,
-) -> bytes:
+def pairs_grid(before: Tensor, after: Tensor, num_columns: int = 10, scale: int = 2) -> bytes:
     """Return a PNG of strips: images before refinement, and each image after it below.
 
     The gaps are transparent, so that it fits light and dark pages.
@@ -66,24 +65,21 @@ def pairs_grid(
         raise InputError(f"a grid needs images before and after of one shape, not {shapes}")
     num_columns = min(num_columns, len(before))
     height, width = (scale * side for side in before.shape[2:])
-    gap = max(1, scale * before.shape[3] // 24)
+    gap = max(1, width // 24)
     num_strips = -(-len(before) // num_columns)
     strip_height = 2 * height + 3 * gap
     size = (num_columns * (width + gap) - gap, num_strips * strip_height - 3 * gap)
     picture = Image.new("LA" if before.shape[1] == 1 else "RGBA", size)
-    for row, layer in enumerate((before, after)):
-        for i, image in enumerate(to_uint8(layer).permute(0, 2, 3, 1).cpu().numpy()):
-            tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    for row, images in enumerate((before, after)):
+        for i, image in enumerate(images):
             strip, column = divmod(i, num_columns)
             place = column * (width + gap), strip * strip_height + row * height
-            tile = tile.resize((width, height), Image.Resampling.NEAREST)
+            tile = _picture(image).resize((width, height), Image.Resampling.NEAREST)
             picture.paste(tile.convert(picture.mode), place)
     return _encode(picture)
 
 
-def write_pairs(
-    generated: Path, refined: Path, out: Path, *, seeds: str = "0-99", scale: int = 2
-) -> None:
+def write_pairs(generated: Path, refined: Path, out: Path, *, seeds: str = "0-99") -> None:
     """Write :func:`pairs_grid` of two files of samples as a PNG, ten pairs in a strip.
 
     Args:
@@ -91,7 +87,6 @@ def write_pairs(
         refined: Samples with the same ids.
         out: The PNG.
         seeds: Ids of the images to show, e.g. ``"0-99"``.
-        scale: Screen pixels per pixel.
 
     Raises:
         InputError: A file cannot be read or lacks one of the images.
@@ -104,4 +99,4 @@ def write_pairs(
             raise InputError(f"{path} has no image of seed {missing[0]}")
         pictures.append(file.read([place_of[id_] for id_ in ids]).images)
     with write_aside(out) as aside:
-        aside.write_bytes(pairs_grid(*pictures, num_columns=10, scale=scale))
+        aside.write_bytes(pairs_grid(*pictures))

@@ -3,19 +3,16 @@
 The ledger alone decides which images are shown. Every gallery says how its images were picked.
 """
 
-import base64
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from burnish.report.figures import amplification, difference, pairs_grid, png
 from burnish.report.inputs import Pair
-from burnish.report.rounding import minus
+from burnish.report.text import minus
 
-__all__ = ["Galleries", "Gallery", "Tile", "data_uri", "galleries"]
+__all__ = ["galleries"]
 
 NUM_TILES = 12
 NUM_UNPICKED = 100
@@ -24,67 +21,49 @@ MAX_SIDE = 64
 GRID_BYTES = 250_000
 
 
-class Tile(NamedTuple):
-    """One image before and after."""
+def galleries(pair: Pair) -> dict[str, Any]:
+    """Choose images of a refinement and encode them, as the template of the page needs them.
 
-    id: int
-    pictures: dict[str, str]
-    """Data URIs by caption."""
-    caption: str
-    notes: str
-
-
-class Gallery(NamedTuple):
-    """Tiles, and how they were picked."""
-
-    title: str
-    note: str
-    tiles: list[Tile]
-
-
-@dataclass(frozen=True)
-class Galleries:
-    """All galleries of a refinement."""
-
-    factor: int
-    """How many times differences are amplified."""
-    width: int
-    """Pixels to show an image at, a whole multiple of its own width if that is small."""
-    shrunk: str
-    """Says so if images are shown smaller than they are."""
-    grid: str
-    grid_size: int
-    shelves: list[Gallery]
-
-
-def data_uri(content: bytes) -> str:
-    """Return a PNG as a URI that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def galleries(pair: Pair) -> Galleries:
-    """Choose images and encode them."""
+    Returns:
+        ``shelves``, each with a title, a note on how its images were picked, and tiles; the PNG
+        ``grid`` of the first ``grid_size`` pairs; ``factor``, by which differences are amplified;
+        ``width`` in pixels to show an image at; ``shrunk``, which says so if that is smaller than
+        the image.
+    """
     channels, height, width = pair.generated.image_shape
     side, shown = max(height, width), min(MAX_SIDE, max(height, width))
     grid_size = min(NUM_UNPICKED, len(pair.generated), GRID_BYTES // (2 * channels * shown**2))
-    shelves = _picks(pair)
-    places = sorted({*range(grid_size), *(place for _, _, picked in shelves for place in picked)})
+    picks = _picks(pair)
+    places = sorted({*range(grid_size), *(place for _, _, picked in picks for place in picked)})
     before, after = (file.read(places).images for file in (pair.generated, pair.refined))
     if side > MAX_SIDE:
-        before, after = (_shrink(images, MAX_SIDE / side) for images in (before, after))
+        before, after = (
+            interpolate(x, scale_factor=MAX_SIDE / side, mode="bilinear", antialias=True).clamp(
+                0, 1
+            )
+            for x in (before, after)
+        )
     factor = amplification(before, after)
-    tiles = {
-        place: _tile(pair, place, before[row], after[row], factor)
-        for row, place in enumerate(places)
+    sides = {
+        "generated": before,
+        "refined": after,
+        f"difference x {factor}": difference(before, after, factor),
     }
-    return Galleries(
-        factor=factor,
-        width=side * (96 // side) if side <= 48 else 96,
-        shrunk=f"Shown at {shown} pixels of {side}." if side > MAX_SIDE else "",
-        grid=data_uri(pairs_grid(before[:grid_size], after[:grid_size], 10, scale=1)),
-        grid_size=grid_size,
-        shelves=[Gallery(t, n, [tiles[place] for place in picked]) for t, n, picked in shelves],
-    )
+    tiles: dict[int, dict[str, Any]] = {}
+    for row, place in enumerate(places):
+        pictures = {name: png(images[row]) for name, images in sides.items()}
+        tiles[place] = {"pictures": pictures, **_about(pair, place)}
+    return {
+        "factor": factor,
+        "width": side * (96 // side) if side <= 48 else 96,  # whole multiples of small images
+        "shrunk": f"Shown at {shown} pixels of {side}." if side > MAX_SIDE else "",
+        "grid": pairs_grid(before[:grid_size], after[:grid_size], scale=1),
+        "grid_size": grid_size,
+        "shelves": [
+            {"title": title, "note": note, "tiles": [tiles[place] for place in picked]}
+            for title, note, picked in picks
+        ],
+    }
 
 
 def _picks(pair: Pair) -> list[tuple[str, str, list[int]]]:
@@ -94,22 +73,23 @@ def _picks(pair: Pair) -> list[tuple[str, str, list[int]]]:
     picks = [("Unpicked", f"The first {len(first)} of {num:,} images.", first)]
     if pair.ledger is None:
         return picks
+
+    def lowest(values: np.ndarray, limit: int = NUM_TILES) -> list[int]:
+        return np.argsort(values, kind="stable")[: min(NUM_TILES, limit)].tolist()
+
     gain = pair.ledger["realness_after"] - pair.ledger["realness_before"]
-    ascending, num_worse = np.argsort(gain, kind="stable"), int((gain < 0).sum())
-    best = np.argsort(-gain, kind="stable")[:NUM_TILES].tolist()
-    picks.append(("Largest gains", "Images whose realness rose most.", best))
-    if num_worse:
+    picks.append(("Largest gains", "Images whose realness rose most.", lowest(-gain)))
+    if num_worse := int((gain < 0).sum()):
         note = f"{num_worse:,} of {num:,} images lost realness; these lost most."
-        picks.append(("Made worse", note, ascending[: min(NUM_TILES, num_worse)].tolist()))
+        picks.append(("Made worse", note, lowest(gain, num_worse)))
     else:
         note = "No image lost realness; these gained least."
-        picks.append(("Smallest gains", note, ascending[:NUM_TILES].tolist()))
-    farthest = np.argsort(-pair.ledger["l2_moved"], kind="stable")[:NUM_TILES].tolist()
-    picks.append(("Moved farthest", "Images that refinement changed most, in L2.", farthest))
-    return picks
+        picks.append(("Smallest gains", note, lowest(gain)))
+    note = "Images that refinement changed most, in L2."
+    return [*picks, ("Moved farthest", note, lowest(-pair.ledger["l2_moved"]))]
 
 
-def _tile(pair: Pair, place: int, before: Tensor, after: Tensor, factor: int) -> Tile:
+def _about(pair: Pair, place: int) -> dict[str, Any]:
     id_, notes = int(pair.generated.ids[place]), ""
     caption = f"id {id_}"
     if pair.ledger is not None:
@@ -120,12 +100,4 @@ def _tile(pair: Pair, place: int, before: Tensor, after: Tensor, factor: int) ->
         notes = f"realness {was} → {now} · L2 moved {row['l2_moved']:.2f}"
     elif pair.generated.labels is not None:
         caption += f" · label {int(pair.generated.labels[place])}"
-    changed = difference(before, after, factor)
-    names = ("generated", "refined", f"difference x {factor}")
-    pictures = (data_uri(png(image)) for image in (before, after, changed))
-    return Tile(id_, dict(zip(names, pictures, strict=True)), caption, notes)
-
-
-def _shrink(images: Tensor, factor: float) -> Tensor:
-    shrunk = interpolate(images, scale_factor=factor, mode="bilinear", antialias=True)
-    return shrunk.clamp(0, 1)
+    return {"id": id_, "caption": caption, "notes": notes}

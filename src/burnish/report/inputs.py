@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,10 @@ LEDGER_COLUMNS = (
 
 @dataclass(frozen=True)
 class Scores:
-    """Evaluations by one feature extractor."""
+    """Evaluations by one extractor: ``generated`` alone, or ``baseline`` and ``refined``."""
 
     features: str
-    """Name of the extractor."""
     sides: dict[str, dict[str, Any]]
-    """``generated`` alone, or ``baseline`` and ``refined``."""
 
     @property
     def fids(self) -> tuple[float | None, float | None]:
@@ -44,12 +43,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Pair:
-    """Images before and after refinement, in the same order."""
+    """Images before and after refinement, and the columns of the ledger, in the same order."""
 
     generated: SampleFile
     refined: SampleFile
     ledger: dict[str, np.ndarray] | None
-    """Columns by name; the rows are in the order of the images."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class Source:
     """One thing to report on; parts that are missing are empty or None."""
 
     name: str
-    """Name of the file or folder."""
     scores: list[Scores] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """The result without its evaluations: generator, guide, settings, provenance."""
@@ -104,11 +101,7 @@ def read_source(path: Path) -> Source:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: The file cannot be read or holds something else.
-    """
+    """Read a JSON object; InputError if the file cannot be read or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -121,18 +114,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
     """Return the scores, and the rest of the result."""
     result = read_json(path)
-    if "baseline" not in result:
-        named = {metric.key for metric in METRICS} | {metric.std_key for metric in METRICS}
-        facts = {key: value for key, value in result.items() if key not in named}
-        return [_scores({"generated": result}, path)], facts
-    second = result.get("second_features")
-    scores = [
-        _scores({side: pair.get(side) for side in SIDES}, path)
-        for pair in (result, second)
-        if isinstance(pair, Mapping)
-    ]
-    shown = {*SIDES, "second_features"}
-    return scores, {key: value for key, value in result.items() if key not in shown}
+    if "baseline" in result:
+        shown = {*SIDES, "second_features"}
+        pairs = [
+            pair for pair in (result, result.get("second_features")) if isinstance(pair, dict)
+        ]
+        evaluations = [{side: pair.get(side) for side in SIDES} for pair in pairs]
+    else:
+        shown = {key for metric in METRICS for key in (metric.key, metric.std_key)}
+        evaluations = [{"generated": result}]
+    facts = {key: value for key, value in result.items() if key not in shown}
+    return [_scores(sides, path) for sides in evaluations], facts
 
 
 def _scores(sides: dict[str, Any], path: Path) -> Scores:
@@ -143,14 +135,10 @@ def _scores(sides: dict[str, Any], path: Path) -> Scores:
                 "fid, a comparison has such a baseline and refined"
             )
         for key in (metric.key for metric in METRICS):
-            value = found.get(key)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
+            if type(value := found.get(key)) not in (int, float, NoneType):
                 raise InputError(f"{path}: {key} ({side}) must be a number or null, not {value!r}")
     names = [str(found["feature_extractor"] or "unnamed features") for found in sides.values()]
-    names = list(dict.fromkeys(names))
-    if len(names) > 1:
+    if len(set(names)) > 1:
         raise InputError(
             f"{path}: baseline and refined were scored by {' and '.join(names)}; these numbers "
             "cannot be compared"
@@ -197,8 +185,7 @@ def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows: list[dict[str, Any]] = []
+    rows, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)

@@ -1,49 +1,23 @@
 """The page: one HTML file that holds results, galleries and charts."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from burnish.errors import InputError
-from burnish.files import write_aside
+from burnish.files import write_text
 from burnish.report.charts import Chart, realness_chart, run_charts, steps_chart
-from burnish.report.gallery import Galleries, data_uri, galleries
+from burnish.report.gallery import galleries
 from burnish.report.inputs import Source, read_source
-from burnish.report.rounding import flatten
-from burnish.report.tables import (
-    FeaturesTable,
-    features_table,
-    headline,
-    overview,
-    refinement_headline,
-    second_opinion,
-)
+from burnish.report.tables import features_table, headline, overview
+from burnish.report.text import render
 
 __all__ = ["write_report"]
 
 # Shown in the tables, or as settings.
 NOT_PROVENANCE = {"refine", "warnings", "num_neighbors"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """One source as the template needs it."""
-
-    name: str
-    headline: str
-    lead: str
-    """What the headline must not be read without."""
-    tables: list[FeaturesTable]
-    galleries: Galleries | None
-    charts: list[Chart]
-    settings: list[tuple[str, str]]
-    provenance: list[tuple[str, str]]
-    card: list[tuple[str, str]]
 
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
@@ -66,58 +40,41 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out}: a folder; give the name of a file, such as report.html")
     sources = [read_source(Path(path)) for path in results]
-    environment = Environment(
-        loader=PackageLoader("burnish.report", ""),
-        autoescape=True,  # must be said: the suffix .j2 does not imply it
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["uri"] = data_uri
-    text = environment.get_template("page.html.j2").render(
+    several = sum(bool(source.scores) for source in sources) > 1
+    text = render(
+        "page.html.j2",
         sections=[_section(source) for source in sources],
-        overview=overview(sources) if sum(map(bool, (s.scores for s in sources))) > 1 else None,
+        overview=overview(sources) if several else None,
     )
     try:
-        with write_aside(out) as aside:
-            aside.write_text(text, encoding="utf-8")
+        write_text(out, text)
     except OSError as error:
         raise InputError(f"{out}: cannot be written there ({error})") from error
     return out
 
 
-def _section(source: Source) -> Section:
+def _section(source: Source) -> dict[str, Any]:
     """Return what the page shows of a source; parts that it lacks stay empty."""
-    if source.scores:
-        said = headline(source.scores[0]), second_opinion(source.scores)
-    elif source.log:
-        said = _run_headline(source.log)
-    else:
-        assert source.pair is not None
-        said = refinement_headline(source.card, source.pair)
+    said, lead = headline(source)
     settings = source.facts.get("refine") or source.card.get("settings") or source.config
     provenance = {k: v for k, v in source.facts.items() if k not in NOT_PROVENANCE}
-    return Section(
-        name=source.name,
-        headline=said[0],
-        lead=said[1],
-        tables=[features_table(scores) for scores in source.scores],
-        galleries=galleries(source.pair) if source.pair else None,
-        charts=[*_ledger_charts(source), *run_charts(source.log)],
-        settings=list(flatten(settings)),
-        provenance=[*flatten(provenance), *_extractors(source)],
-        card=list(flatten({k: v for k, v in source.card.items() if k != "settings"})),
-    )
-
-
-def _extractors(source: Source) -> list[tuple[str, str]]:
-    """Return what identifies the feature extractors of a comparison."""
-    return [
+    extractors = [
         (f"{scores.features}: {key}", str(scores.sides["baseline"].get(key)))
         for scores in source.scores
         if "baseline" in scores.sides
         for key in ("feature_extractor_sha256", "reference")
     ]
+    return {
+        "name": source.name,
+        "headline": said,
+        "lead": lead,
+        "tables": [features_table(scores) for scores in source.scores],
+        "galleries": galleries(source.pair) if source.pair else None,
+        "charts": [*_ledger_charts(source), *run_charts(source.log)],
+        "settings": list(_flatten(settings)),
+        "provenance": [*_flatten(provenance), *extractors],
+        "card": list(_flatten({k: v for k, v in source.card.items() if k != "settings"})),
+    }
 
 
 def _ledger_charts(source: Source) -> list[Chart]:
@@ -137,12 +94,12 @@ def _ledger_charts(source: Source) -> list[Chart]:
     ]
 
 
-def _run_headline(log: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Return how far a training run is logged, and its best checkpoint."""
-    said = f"A training run, logged up to step {log[-1]['step']:,}."
-    scores = [(row.get("validation/score"), row["step"]) for row in log]
-    scores = [(s, n) for s, n in scores if isinstance(s, int | float) and math.isfinite(s)]
-    if not scores:
-        return said, ""
-    score, step = max(scores, key=lambda pair: pair[0])
-    return said, f"Best validation score: {score:.4f} at step {step:,}."
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested settings as dotted names and texts; of long lists, the length alone."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple) and len(value) > 8:
+            yield f"{prefix}{key}", f"{len(value)} values"
+        else:
+            yield f"{prefix}{key}", "none" if value is None or value == {} else str(value)

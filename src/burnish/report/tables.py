@@ -1,54 +1,50 @@
 """What the numbers say: the headline, the table of each feature extractor, and the overview."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from burnish.metrics.metric import DASH, METRICS, metric
-from burnish.report.inputs import Pair, Scores, Source
-from burnish.report.rounding import change_of, count, minus, number, percent
+from burnish.report.inputs import Scores, Source
+from burnish.report.text import change_of, count, minus, number, percent
 
-__all__ = [
-    "FeaturesTable", "Overview", "features_table", "headline", "overview", "refinement_headline",
-    "second_opinion",
-]  # fmt: skip
+__all__ = ["features_table", "headline", "overview"]
 
 FID = metric("fid")
 
 
-class Row(NamedTuple):
-    """One metric: a text per side; change and verdict are empty if there is one side only."""
+def headline(source: Source) -> tuple[str, str]:
+    """Return a sentence about a source, and one that it must not be read without, or "".
 
-    heading: str
-    explanation: str
-    values: list[str]
-    change: str
-    verdict: str
+    Of scores, they say what the FID is or how refinement changed it, and whether a second feature
+    extractor agrees; of a training run, how far it is logged and its best checkpoint; of images
+    that nothing has scored, how many there are and how their realness changed.
+    """
+    if source.scores:
+        return _fid_sentence(source.scores[0]), _second_opinion(source.scores)
+    if source.log:
+        said = f"A training run, logged up to step {source.log[-1]['step']:,}."
+        scores = [(row.get("validation/score"), row["step"]) for row in source.log]
+        scores = [(s, n) for s, n in scores if isinstance(s, int | float) and math.isfinite(s)]
+        if not scores:
+            return said, ""
+        score, step = max(scores, key=lambda pair: pair[0])
+        return said, f"Best validation score: {score:.4f} at step {step:,}."
+    pair = source.pair
+    assert pair is not None
+    said = f"{len(pair.refined):,} images refined by {_name(source.card.get('guide', 'a guide'))}."
+    if pair.ledger is None or not len(pair.ledger["id"]):
+        return said, ""
+    before, after = (
+        minus(f"{np.median(pair.ledger[f'realness_{when}']):.2f}") for when in ("before", "after")
+    )
+    steps = pair.ledger["num_steps"].mean()
+    return said, f"Median realness goes from {before} to {after}; {steps:.1f} steps per image."
 
 
-@dataclass(frozen=True)
-class FeaturesTable:
-    """Metrics by one feature extractor."""
-
-    features: str
-    basis: str
-    """What was compared with what."""
-    sides: list[str]
-    rows: list[Row]
-    warnings: list[str]
-
-
-class Overview(NamedTuple):
-    """Many results in one table of texts."""
-
-    headings: list[str]
-    rows: list[list[str]]
-
-
-def headline(scores: Scores) -> str:
-    """Say in one sentence what the FID is, or how refinement changed it."""
+def _fid_sentence(scores: Scores) -> str:
     by = f"with features of {scores.features}."
     if "generated" in scores.sides:
         return f"The FID is {number(FID, scores.sides['generated']['fid'])}, {by}"
@@ -63,65 +59,52 @@ def headline(scores: Scores) -> str:
     }[verdict] + by
 
 
-def second_opinion(scores: Sequence[Scores]) -> str:
-    """Say whether a second feature extractor agrees; empty if there is none."""
-    if len(scores) < 2:
-        return ""
-    first, second = (change_of(FID, *one.fids)[1] for one in scores)
-    if not (first and second):
+def _second_opinion(scores: Sequence[Scores]) -> str:
+    verdicts = [change_of(FID, *one.fids)[1] for one in scores]
+    if len(scores) < 2 or not all(verdicts):
         return ""
     before, after = (number(FID, fid) for fid in scores[1].fids)
     relative = percent(*scores[1].fids)
     shift = "" if relative is None else minus(f" ({relative:+.1f}%)")
-    agrees = "agrees" if first == second else "does not agree"
+    agrees = "agrees" if verdicts[0] == verdicts[1] else "does not agree"
     return (
         f"A second feature extractor, {scores[1].features}, {agrees}: "
         f"the FID goes from {before} to {after}{shift}."
     )
 
 
-def refinement_headline(card: Mapping[str, Any], pair: Pair) -> tuple[str, str]:
-    """Return a sentence about refined images that nothing has scored, and one about the steps."""
-    said = f"{len(pair.refined):,} images refined by {name_of(card.get('guide', 'a guide'))}."
-    if pair.ledger is None or not len(pair.ledger["id"]):
-        return said, ""
-    before, after = (
-        minus(f"{np.median(pair.ledger[f'realness_{when}']):.2f}") for when in ("before", "after")
-    )
-    steps = pair.ledger["num_steps"].mean()
-    return said, f"Median realness goes from {before} to {after}; {steps:.1f} steps per image."
+def features_table(scores: Scores) -> dict[str, Any]:
+    """Return the metrics by one feature extractor, as the template of the page needs them.
 
-
-def features_table(scores: Scores) -> FeaturesTable:
-    """Return the metrics by one feature extractor, a column per side."""
+    A row holds a text per side; its change and verdict are empty if there is one side only.
+    """
     sides, rows = list(scores.sides.values()), []
     for one in METRICS:
         values = [side.get(one.key) for side in sides]
-        if any(value is not None for value in values):
-            change, verdict = change_of(one, *values) if len(values) == 2 else ("", "")
-            texts = [number(one, value) for value in values]
-            if one.std_key:
-                stds = [side.get(one.std_key) for side in sides]
-                texts = [
-                    text if std is None or text == DASH else f"{text} ± {std:.2f}"
-                    for text, std in zip(texts, stds, strict=True)
-                ]
-            rows.append(Row(one.heading, one.explanation, texts, change, verdict))
+        if all(value is None for value in values):
+            continue
+        texts = []
+        for side, value in zip(sides, values, strict=True):
+            std = side.get(one.std_key) if one.std_key and value is not None else None
+            texts.append(number(one, value) + ("" if std is None else f" ± {std:.2f}"))
+        change, verdict = change_of(one, *values) if len(values) == 2 else ("", "")
+        rows.append({"metric": one, "texts": texts, "change": change, "verdict": verdict})
     counts = dict.fromkeys(count(side.get("num_images")) for side in sides)
     warnings = [note for side in sides for note in side.get("warnings") or []]
     if len(counts) > 1:
         warnings.append("baseline and refined differ in their number of images; this changes FIDs")
+    num_real, num_neighbors = map(sides[0].get, ("num_reference_images", "num_neighbors"))
     basis = f"{' and '.join(counts)} images"
-    if sides[0].get("num_reference_images") is not None:
-        basis += f" against {count(sides[0]['num_reference_images'])} reference images"
-    if sides[0].get("num_neighbors") is not None:
-        basis += f"; num_neighbors {sides[0]['num_neighbors']}"
-    unique = list(dict.fromkeys(warnings))
-    return FeaturesTable(scores.features, basis, list(scores.sides), rows, unique)
+    basis += "" if num_real is None else f" against {count(num_real)} reference images"
+    basis += "" if num_neighbors is None else f"; num_neighbors {num_neighbors}"
+    return {
+        "features": scores.features, "basis": basis, "sides": list(scores.sides), "rows": rows,
+        "warnings": list(dict.fromkeys(warnings)),
+    }  # fmt: skip
 
 
-def overview(sources: Sequence[Source]) -> Overview:
-    """Return all results in one table, a row per feature extractor and set of images.
+def overview(sources: Sequence[Source]) -> list[list[str]]:
+    """Return headings and all results, a row of texts per feature extractor and set of images.
 
     Columns that no result fills are left out. A refined row carries the change of its FID.
     """
@@ -143,19 +126,19 @@ def overview(sources: Sequence[Source]) -> Overview:
                 rows.append(row)
     headings = [*fixed, *(one.heading for one in METRICS)]
     filled = [i for i in range(len(headings)) if any(row[i] != DASH for row in rows)]
-    return Overview([headings[i] for i in filled], [[row[i] for i in filled] for row in rows])
-
-
-def name_of(value: Any) -> str:
-    """Return the name of a guide or generator, given as such or as its card."""
-    return str(value.get("name", "unnamed") if isinstance(value, Mapping) else value)
+    return [[row[i] for i in filled] for row in (headings, *rows)]
 
 
 def _images_name(source: Source, side: str) -> str:
     facts = source.facts
     if side == "generated":
         return str(facts.get("generated") or source.name)
-    generator = name_of(facts.get("generator", source.name))
+    generator = _name(facts.get("generator", source.name))
     if side == "baseline":
         return generator
-    return f"{generator}, refined by {name_of(facts.get('guide', 'a guide'))}"
+    return f"{generator}, refined by {_name(facts.get('guide', 'a guide'))}"
+
+
+def _name(value: Any) -> str:
+    """Return the name of a guide or generator, given as such or as its card."""
+    return str(value.get("name", "unnamed") if isinstance(value, Mapping) else value)

@@ -1,17 +1,49 @@
-"""Numbers as text. Results are kept at full precision; they are rounded here alone."""
+"""Numbers and templates as text: results keep full precision and are rounded here alone."""
 
+import base64
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from burnish.metrics.metric import DASH, Metric
 
-__all__ = ["change_of", "count", "flatten", "minus", "number", "percent"]
+__all__ = ["change_of", "count", "data_uri", "minus", "number", "percent", "render"]
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this folder; in HTML, all values are escaped."""
+    environment = Environment(
+        loader=PackageLoader("burnish.report", ""),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=not template.endswith(".html.j2"),
+    )
+    environment.filters |= {"uri": data_uri, "minus": minus, "cell": _cell}
+    return environment.get_template(template).render(values)
+
+
+def _cell(text: Any) -> str:
+    """Keep a cell of Markdown one cell and a name a name: escape line ends, columns and tags."""
+    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def data_uri(content: bytes) -> str:
+    """Return a PNG as a URI that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def minus(text: str) -> str:
     """Replace hyphens by minus signs."""
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def count(value: int | None) -> str:
+    """Return a count as text."""
+    return "an unknown number of" if value is None else f"{value:,}"
 
 
 def number(metric: Metric, value: float | None) -> str:
@@ -42,19 +74,3 @@ def change_of(metric: Metric, baseline: float | None, refined: float | None) -> 
         change += f" ({relative:+.1f}%)"
     is_better = (refined > baseline) == (metric.better == "higher")
     return minus(change), "better" if is_better else "worse"
-
-
-def count(value: int | None) -> str:
-    """Return a count as text."""
-    return "an unknown number of" if value is None else f"{value:,}"
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested settings as dotted names and texts; of long lists, the length alone."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple) and len(value) > 8:
-            yield f"{prefix}{key}", f"{len(value)} values"
-        else:
-            yield f"{prefix}{key}", "none" if value is None or value == {} else str(value)
