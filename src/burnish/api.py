@@ -17,8 +17,6 @@ from burnish.refinement.refiner import Refiner, check_fit, doubt
 from burnish.refinement.settings import LABELINGS, RefineSettings
 from burnish.samples import Samples
 
-__all__ = ["refine"]
-
 
 def refine(
     images: Tensor,

@@ -16,8 +16,6 @@ from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.networks.build import build
 
-__all__ = ["load_model", "save_model"]
-
 
 def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool = False) -> None:
     """Write a model and its card as one ``.safetensors`` file.

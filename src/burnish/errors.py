@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "unknown"]
-
 
 class InputError(ValueError):
     """The user's input cannot be used; the message says what, where and what to do.

@@ -19,11 +19,6 @@ from typing import Any
 from burnish import __version__
 from burnish.errors import InputError
 
-__all__ = [
-    "cache_folder", "card_path", "check_target", "ledger_path", "path_sha256", "provenance",
-    "write_aside", "write_json", "write_text",
-]  # fmt: skip
-
 
 def cache_folder() -> Path:
     """Return where things are kept that can be made or fetched again: ``$BURNISH_CACHE``."""

@@ -18,8 +18,6 @@ from typing import Literal
 
 from burnish.errors import InputError, unknown
 
-__all__ = ["SHIPPED", "find", "shipped"]
-
 Kind = Literal["guide", "generator", "features", "reference"]
 
 SHIPPED = Path(__file__).parent / "weights"

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from burnish.errors import InputError
 
-__all__ = ["Samples", "from_uint8", "to_uint8"]
-
 
 @dataclass(frozen=True)
 class Samples:

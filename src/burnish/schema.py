@@ -21,8 +21,6 @@ import yaml
 
 from burnish.errors import InputError, unknown
 
-__all__ = ["Range", "Setting", "check", "load_yaml", "plain", "read", "settings_of", "split"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Range:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from burnish.errors import InputError
 
-__all__ = ["Streams", "parse_seeds", "stream"]
-
 
 def stream(seed: int, purpose: str) -> torch.Generator:
     """Return the random generator of a (seed, purpose), on the CPU; the same for the same pair."""

@@ -12,8 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Ball", "L2Ball", "LinfBall", "Unbounded", "ball_of"]
-
 # Below this norm a gradient has no direction; such an image stays where it is.
 NORM_FLOOR = 1e-12
 

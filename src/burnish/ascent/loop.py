@@ -18,8 +18,6 @@ from torch import Tensor
 from burnish.ascent.balls import Ball
 from burnish.ascent.step import Objective, Step, value_and_gradient
 
-__all__ = ["Iterate", "Noise", "Slots", "ascend", "climb"]
-
 # (ids, steps each image has made, shape (C, H, W)) -> standard normal numbers [B, C, H, W].
 Noise = Callable[[list[int], list[int], Sequence[int]], Tensor]
 # value_and_gradient, or a compiled form of it.

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from burnish.ascent.balls import Ball
 
-__all__ = ["Objective", "Step", "value_and_gradient"]
-
 # (images [B, C, H, W], labels [B]) -> (values [B], watched [B]). The values are maximized. The
 # watched numbers are what stop rules read; they come from the same pass, and no gradient is taken.
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

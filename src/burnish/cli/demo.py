@@ -6,8 +6,6 @@ import click
 
 from burnish.cli.options import DEVICE, flag
 
-__all__ = ["demo"]
-
 
 @click.command(short_help="See all of it once, with models that ship. No network, no data.")
 @click.argument("data", default="fashion_mnist")

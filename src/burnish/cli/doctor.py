@@ -6,8 +6,6 @@ import click
 
 from burnish.cli.options import DEVICE, flag
 
-__all__ = ["doctor"]
-
 REAL = (
     "Real images with labels that no guide was trained on: a name (then its test split) or a path."
 )

@@ -11,8 +11,6 @@ from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import EvaluateOptions
 from burnish.metrics.metric import METRICS
 
-__all__ = ["evaluate"]
-
 REFERENCE = (
     "Shipped statistics (fashion_mnist/plain), an .npz with mu and sigma, or real images: .npz, "
     ".parquet, folder, or some of their rows as PATH[0-9999]."

@@ -20,8 +20,6 @@ from burnish.cli.train import train
 from burnish.cli.tune import tune
 from burnish.errors import InputError, unknown
 
-__all__ = ["cli", "main"]
-
 COMMANDS = (demo, sample, refine, evaluate, report, train, tune, doctor, measure, pack)
 
 

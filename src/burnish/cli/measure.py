@@ -6,8 +6,6 @@ import click
 
 from burnish.cli.options import DEVICE, flag
 
-__all__ = ["measure"]
-
 
 @click.command(short_help="Measure a table of generators, guides and settings.")
 @click.argument("tables", type=Path)

@@ -10,8 +10,6 @@ import click
 
 from burnish.schema import Setting, settings_of
 
-__all__ = ["DEVICE", "DRY_RUN", "flag", "flags", "given"]
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 

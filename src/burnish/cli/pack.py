@@ -6,8 +6,6 @@ import click
 
 from burnish.cli.options import flag
 
-__all__ = ["pack"]
-
 REAL = (
     "Real images that no network of the run has seen, for the reference statistics. Without them "
     "the guide alone is packed."

@@ -11,8 +11,6 @@ from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import RefineOptions
 from burnish.refinement.settings import RefineSettings
 
-__all__ = ["refine"]
-
 OUT = (
     "An .npz, a .parquet, or without suffix a folder of PNG. Beside it: OUT.ledger.parquet, one "
     "row per image, and OUT.card.json, the settings."

@@ -6,8 +6,6 @@ import click
 
 from burnish.cli.options import flag
 
-__all__ = ["report"]
-
 OUT = (
     "An .html page; a .png, the picture of one pair of files; or an .md page of the tables of "
     "measurements in a folder."

@@ -9,8 +9,6 @@ import yaml
 from burnish.cli.options import DRY_RUN, flag, flags, given
 from burnish.jobs.options import SampleOptions
 
-__all__ = ["sample"]
-
 
 @click.command(short_help="Make images with a generator.")
 @click.argument("generator")

@@ -8,8 +8,6 @@ import yaml
 from burnish.cli.options import DEVICE, DRY_RUN, flag
 from burnish.schema import plain
 
-__all__ = ["train"]
-
 
 @click.command(short_help="Train feature extractors, generators and guides.")
 @click.argument("what", metavar="WHAT")

@@ -8,8 +8,6 @@ import click
 from burnish.cli.options import DEVICE, flag, flags, given
 from burnish.studies.tune import TuneOptions
 
-__all__ = ["tune"]
-
 
 @click.command(short_help="Choose the settings of refinement for these images.")
 @click.argument("samples", type=Path)

@@ -11,8 +11,6 @@ from burnish.errors import InputError
 from burnish.samples import Samples
 from burnish.seeds import Streams
 
-__all__ = ["Generator"]
-
 
 class Generator(ABC):
     """A network that makes one image per seed, with or without classes.

@@ -24,8 +24,6 @@ from burnish.seeds import Streams
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["ConsistencyModel"]
-
 
 class ConsistencyModel(UNetGenerator):
     """A generator with a consistency function f(x, sigma), the end of the path through x.

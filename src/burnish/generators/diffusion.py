@@ -26,8 +26,6 @@ from burnish.seeds import Streams
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["SOLVERS", "DiffusionModel", "heun_step", "solve"]
-
 SOLVERS = ("heun", "euler")
 
 

@@ -15,8 +15,6 @@ from burnish.networks.decoder import Decoder
 from burnish.networks.gaussian import Gaussian
 from burnish.seeds import Streams
 
-__all__ = ["LatentModel"]
-
 
 class LatentModel(Generator):
     """A generator of the form image = decoder(z, label) with z ~ N(0, I).

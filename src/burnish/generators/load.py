@@ -9,8 +9,6 @@ from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.latent import LatentModel
 from burnish.hub import find, shipped
 
-__all__ = ["load_generator"]
-
 
 def load_generator(
     source: str | Path, num_steps: int | None = None, solver: str | None = None

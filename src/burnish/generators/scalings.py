@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Preconditioned", "Scalings"]
-
 
 @dataclass(frozen=True)
 class Scalings:

@@ -20,8 +20,6 @@ from burnish.generators.scalings import Preconditioned, Scalings
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["UNetGenerator", "build_unet", "read_card"]
-
 
 def build_unet(
     image_size: int,

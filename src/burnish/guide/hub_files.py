@@ -12,8 +12,6 @@ from burnish.files import write_text
 if TYPE_CHECKING:
     from burnish.guide.model import Guide
 
-__all__ = ["push", "write_hub_files"]
-
 README = """---
 library_name: burnish
 license: {license}

@@ -10,8 +10,6 @@ from burnish.hub import find
 from burnish.networks.decoder import Decoder
 from burnish.networks.gaussian import Gaussian
 
-__all__ = ["load_guide"]
-
 LIBRARIES = ("timm", "torchvision")
 
 

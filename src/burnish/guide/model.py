@@ -24,8 +24,6 @@ from burnish.errors import InputError, unknown
 from burnish.guide.objectives import LogitObjective, class_logit, objective_of
 from burnish.networks.frozen import Frozen
 
-__all__ = ["Guide"]
-
 ENERGIES = ("logit", "logsumexp")
 
 

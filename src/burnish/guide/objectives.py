@@ -28,8 +28,6 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from burnish.errors import unknown
 
-__all__ = ["OBJECTIVES", "LogitObjective", "class_logit", "objective_of"]
-
 # (logits [B, K], labels [B]) -> values [B]
 LogitObjective = Callable[[Tensor, Tensor], Tensor]
 

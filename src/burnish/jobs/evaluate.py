@@ -23,8 +23,6 @@ from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import open_samples
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["EvaluatePlan", "load_reference", "plan_evaluate"]
-
 DEFAULT_FEATURES = "inception-v3-compat"
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
 

@@ -8,8 +8,6 @@ from burnish.refinement.ledger import Ledger
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-__all__ = ["LedgerFile"]
-
 
 class LedgerFile:
     """Gathers rows before writing them; a row group for every batch would make a slow file.

@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from burnish.schema import Range, check
 
-__all__ = ["EvaluateOptions", "RefineOptions", "SampleOptions"]
-
 
 @dataclass(frozen=True)
 class SampleOptions:

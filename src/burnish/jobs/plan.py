@@ -15,8 +15,6 @@ import torch
 from burnish.errors import InputError
 from burnish.schema import plain
 
-__all__ = ["Plan", "resolve_device"]
-
 
 @dataclass(frozen=True)
 class Plan(ABC):

@@ -5,8 +5,6 @@ from collections.abc import Generator, Iterable
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
-__all__ = ["prefetch"]
-
 Item = TypeVar("Item")
 # How often each side looks whether the other has gone.
 TICK = 0.1

@@ -5,8 +5,6 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["progress", "span"]
-
 Batch = TypeVar("Batch", bound=Sized)
 
 

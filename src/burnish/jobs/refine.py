@@ -37,8 +37,6 @@ from burnish.schema import split
 from burnish.storage.formats import check_output, open_samples, write_samples
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["RefinePlan", "plan_refine"]
-
 
 class Opened(NamedTuple):
     """What a plan has opened."""

@@ -20,8 +20,6 @@ from burnish.schema import read
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import check_output, write_samples
 
-__all__ = ["SamplePlan", "plan_sample"]
-
 
 @dataclass(frozen=True)
 class SamplePlan(Plan):

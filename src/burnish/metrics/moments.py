@@ -19,7 +19,6 @@ class Moments:
     Args:
         mu: ``[D]`` float64.
         sigma: ``[D, D]`` float64, the covariance with N - 1.
-        count: N; None if unknown, as in files of other tools.
 
     Raises:
         InputError: The shapes are not these, or a value is NaN or infinite.
@@ -27,7 +26,6 @@ class Moments:
 
     mu: Array
     sigma: Array
-    count: int | None = None
 
     def __post_init__(self) -> None:
         mu, sigma = self.mu, self.sigma
@@ -71,4 +69,4 @@ class MomentSum:
         """Return the moments of all batches; InputError if there were fewer than two rows."""
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
-        return Moments(self._mu.copy(), self._scatter / (self.count - 1), self.count)
+        return Moments(self._mu.copy(), self._scatter / (self.count - 1))

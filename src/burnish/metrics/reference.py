@@ -20,6 +20,8 @@ from burnish.samples import Samples, to_uint8
 
 __all__ = ["Reference", "extract", "kept_rows", "make_reference"]
 
+CARD = ("num_images", "feature_extractor", "extractor_sha256", "source")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -58,8 +60,7 @@ class Reference:
         pytorch-fid and EDM read ``mu`` and ``sigma`` from the same members. As float16, features
         have 3 digits and take half the space; InputError is raised if they do not fit into it.
         """
-        keys = ("num_images", "feature_extractor", "extractor_sha256", "source")
-        card = json.dumps({key: getattr(self, key) for key in keys})
+        card = json.dumps({key: getattr(self, key) for key in CARD})
         members: dict[str, Any] = {"mu": self.moments.mu, "sigma": self.moments.sigma}
         if self.features is not None:
             with np.errstate(over="ignore"):  # checked below
@@ -87,10 +88,8 @@ class Reference:
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             message = f"{path} is not an .npz with the members mu and sigma ({error})"
             raise InputError(message) from error
-        count = card.get("num_images")
-        made_with = card.get("feature_extractor"), card.get("extractor_sha256")
-        source = card.get("source", str(path))
-        found = cls(Moments(mu, sigma, count), features, count, *made_with, source)
+        known: dict[str, Any] = {**dict.fromkeys(CARD), "source": str(path), **card}
+        found = cls(Moments(mu, sigma), features, **{key: known[key] for key in CARD})
         if extractor is not None:
             found.check(extractor)
         return found

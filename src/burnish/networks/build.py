@@ -13,8 +13,6 @@ from torch import nn
 
 from burnish.errors import InputError, unknown
 
-__all__ = ["NETWORKS", "build"]
-
 NETWORKS = {
     "resnet": "burnish.networks.resnet:ResNet",
     "wide_resnet": "burnish.networks.resnet:WideResNet",

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
 
-__all__ = ["ConvNet"]
-
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 

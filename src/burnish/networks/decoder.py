@@ -12,8 +12,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Decoder"]
-
 
 class Decoder(nn.Module):
     """Map latents and labels to images.

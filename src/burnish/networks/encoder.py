@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-__all__ = ["Discriminator", "Encoder"]
-
 
 class Encoder(nn.Module):
     """The approximate posterior of a VAE, a diagonal Gaussian for each image and label.

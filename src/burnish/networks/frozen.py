@@ -20,8 +20,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from burnish.errors import unknown
 
-__all__ = ["PRECISIONS", "Frozen"]
-
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

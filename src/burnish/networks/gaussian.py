@@ -9,8 +9,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Gaussian"]
-
 
 class Gaussian(nn.Module):
     r"""Map latents and labels to images.

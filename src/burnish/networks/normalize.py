@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalize"]
-
 
 class Normalize(nn.Module):
     """Map images to (images - mean) / std, with one mean and one std > 0 per channel."""

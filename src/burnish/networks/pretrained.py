@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
 
-__all__ = ["PretrainedClassifier"]
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from burnish.networks.normalize import Normalize
 
-__all__ = ["ResNet", "WideResNet"]
-
 
 class ResNet(nn.Module):
     """A ResNet of post-activation blocks; depth is 6 * num_blocks + 2.

@@ -17,8 +17,6 @@ from burnish.ascent.loop import Gradient, Noise, Slots, ascend
 from burnish.ascent.step import Objective, Step
 from burnish.samples import Samples
 
-__all__ = ["MAX_WAITING", "Batch", "climb_batches", "in_batches"]
-
 # Batches that are held while a slow image of an earlier one climbs.
 MAX_WAITING = 16
 

@@ -20,10 +20,6 @@ from burnish.errors import unknown
 from burnish.refinement.settings import LABELINGS
 from burnish.samples import Samples
 
-__all__ = [
-    "assign_with_quotas", "balanced_labels", "choose_labels", "equal_quotas", "pseudo_labels",
-]  # fmt: skip
-
 # Images that the mean logits of balanced labels are taken from, as in the released notebooks.
 NUM_FOR_MEAN = 1000
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples
 
-__all__ = ["Ledger", "Refined", "stop_reasons"]
-
 
 @dataclass(frozen=True)
 class Ledger:

@@ -18,8 +18,6 @@ from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 from burnish.refinement.settings import RefineSettings
 
-__all__ = ["PRESETS", "settings_for"]
-
 PRESETS: dict[str, RefineSettings] = {
     "joint": RefineSettings(stop_quantile=0.5),
     "bigroc": RefineSettings(objective="ce"),

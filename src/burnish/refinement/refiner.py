@@ -19,8 +19,6 @@ from burnish.refinement.speed import BATCH_SIZE, compiled_gradient
 from burnish.samples import Samples
 from burnish.seeds import stream
 
-__all__ = ["Refiner", "check_fit", "doubt"]
-
 # Half of real images look at least as real as the median one; see doubt().
 MAX_REAL = 0.25
 

@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from burnish.schema import Range, check
 
-__all__ = ["LABELINGS", "AscentSettings", "RefineSettings"]
-
 # Which class each image is refined towards; see burnish.refinement.labels.
 LABELINGS = ("given", "pseudo", "balanced", "quotas")
 

@@ -27,14 +27,6 @@ from burnish.files import cache_folder, write_json
 from burnish.guide.model import Guide
 from burnish.refinement.batching import MAX_WAITING
 
-__all__ = [
-    "BATCH_SIZE",
-    "batch_size_for",
-    "choose_precision",
-    "compiled_gradient",
-    "pays_to_compile",
-]
-
 # Images per call of the guide, by type of device. Larger batches gain nothing: caches are full, or
 # every multiprocessor is busy. Smaller ones cost; and the last images of a job fill one batch.
 BATCH_SIZE = {"cpu": 32, "cuda": 512}

@@ -119,9 +119,7 @@ def steps_chart(num_steps: np.ndarray, stopped: np.ndarray) -> Chart:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="steps taken", ylabel="images")
 
-    return _chart(
-        "Steps taken, and why they stopped", "Histogram of the steps taken per image.", draw
-    )
+    return _chart("Steps taken, and why they stopped", "Histogram of steps per image.", draw)
 
 
 def run_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:

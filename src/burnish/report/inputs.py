@@ -5,11 +5,10 @@ A result is one evaluation, or a comparison: evaluations ``baseline`` and ``refi
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ LEDGER_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Evaluations by one extractor: ``generated`` alone, or ``baseline`` and ``refined``."""
 
     features: str
@@ -41,8 +39,7 @@ class Scores:
         return baseline, refined
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Images before and after refinement, and the columns of the ledger, in the same order."""
 
     generated: SampleFile
@@ -52,15 +49,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to report on; parts that are missing are empty or None."""
+    """One thing to report on; parts that are missing are empty or None.
+
+    ``facts`` are the result without its evaluations, ``card`` is that of the refined images.
+    """
 
     name: str
     scores: list[Scores] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    """The result without its evaluations: generator, guide, settings, provenance."""
     pair: Pair | None = None
     card: dict[str, Any] = field(default_factory=dict)
-    """Card of the refined images: guide, settings, threshold."""
     log: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -75,7 +73,15 @@ def read_source(path: Path) -> Source:
         raise InputError(f"{path}: no such file or folder; check the path")
     if card_path(path).is_file():
         card = read_json(card_path(path))
-        return Source(path.name, pair=_read_pair(_input_of(path, card), path), card=card)
+        if not isinstance(card.get("input"), str):
+            raise InputError(f"{card_path(path)}: no card of a refinement; it names no input")
+        named = Path(card["input"])
+        beside = path.parent / named.name
+        if not (named.exists() or beside.exists()):
+            lost = f"made from {named}, which is not there"
+            raise InputError(f"{path}: {lost}; put it beside {path.name}")
+        pair = _read_pair(named if named.exists() else beside, path)
+        return Source(path.name, pair=pair, card=card)
     if path.is_file():
         if path.suffix != ".json":
             raise InputError(f"{path}: no result, and no card of a refinement beside it")
@@ -144,17 +150,6 @@ def _scores(sides: dict[str, Any], path: Path) -> Scores:
             "cannot be compared"
         )
     return Scores(names[0], sides)
-
-
-def _input_of(path: Path, card: Mapping[str, Any]) -> Path:
-    """Return the images that refined samples were made from: as named, or beside them."""
-    if not isinstance(card.get("input"), str):
-        raise InputError(f"{card_path(path)}: no card of a refinement; it names no input")
-    named = Path(card["input"])
-    for found in (named, path.parent / named.name):
-        if found.exists():
-            return found
-    raise InputError(f"{path}: made from {named}, which is not there; put it beside {path.name}")
 
 
 def _read_pair(generated_path: Path, refined_path: Path) -> Pair:

@@ -48,32 +48,30 @@ def write_results_page(folder: Path, out: Path) -> None:
 
 def _summary(tables: Sequence[Table]) -> dict[str, Any]:
     """Return a table of the changes of the FID, a row per generator and guide."""
-    refined = [
-        (table, label, row)
-        for table in tables
-        for label, row in table["rows"].items()
-        if row["settings"]
-    ]
+    every = [(table, label, row) for table in tables for label, row in table["rows"].items()]
+    refined = [(table, label, row) for table, label, row in every if row["settings"]]
     guides = {_short(row["guide"]) for _, _, row in refined}
     guides = guides & set(shipped("guide")) or guides
     names: dict[Any, str] = {}
-    found: dict[Any, tuple[Any, dict[str, str]]] = {}
+    found: dict[Any, dict[str, tuple[Any, dict[str, str]]]] = {}
     for table, label, row in refined:
         generator, guide = _generator(row), _short(row["guide"])
         if guide not in guides:
             continue
-        same = (n for n, r in table["rows"].items() if _generator(r) == generator)
-        names.setdefault(generator, f"{table['data']}: {next(same)}")
-        settings, changes = found.setdefault((generator, guide), (row["settings"], {}))
+        first = next(n for n, r in table["rows"].items() if _generator(r) == generator)
+        names.setdefault(generator, f"{table['data']}: {first}")
+        by_guide = found.setdefault(generator, {})
+        settings, changes = by_guide.setdefault(guide, (row["settings"], {}))
         if settings == row["settings"]:  # another table may add feature extractors
             for features, rows in table["summary"].items():
                 changes.setdefault(features, _change(rows[label]))
-    columns = list(dict.fromkeys(name for _, changes in found.values() for name in changes))
+    columns = dict.fromkeys(
+        name for by_guide in found.values() for _, changes in by_guide.values() for name in changes
+    )
     rows = [
-        [name, guide, *(changes.get(column, "") for column in columns)]
-        for generator, name in names.items()
-        for (other, guide), (_, changes) in found.items()
-        if other == generator
+        [names[generator], guide, *(changes.get(column, "") for column in columns)]
+        for generator, by_guide in found.items()
+        for guide, (_, changes) in by_guide.items()
     ]
     return {"head": ["generator", "guide", *columns], "rows": rows}
 

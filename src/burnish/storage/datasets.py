@@ -13,8 +13,6 @@ from burnish.files import cache_folder
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.formats import open_samples
 
-__all__ = ["Dataset", "load_dataset", "parse_rows"]
-
 NAMES = ("cifar10", "digits", "fashion_mnist")
 
 

@@ -19,8 +19,6 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import different_size, inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["Reader", "write"]
-
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 

@@ -19,8 +19,6 @@ from burnish.files import check_target, write_aside
 from burnish.samples import Samples
 from burnish.storage.sample_file import SampleFile, checked
 
-__all__ = ["FORMATS", "check_output", "open_samples", "write_samples"]
-
 # By the suffix of the path; a path without one is a folder of images.
 FORMATS = {
     ".npz": "burnish.storage.npz",

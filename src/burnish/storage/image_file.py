@@ -17,8 +17,6 @@ from torch import Tensor
 
 from burnish.errors import InputError
 
-__all__ = ["different_size", "inspect", "read_pixels", "write_png"]
-
 # What the decoders of Pillow raise for damaged or hostile files.
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 

@@ -25,8 +25,6 @@ from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["Reader", "write"]
-
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError)
 

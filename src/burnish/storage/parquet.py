@@ -24,8 +24,6 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["Reader", "write"]
-
 
 class Reader(SampleFile):
     """Samples of ``.parquet`` files, one file after the other.

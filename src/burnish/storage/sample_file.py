@@ -10,8 +10,6 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.samples import Samples
 
-__all__ = ["SampleFile", "checked"]
-
 
 class SampleFile(ABC):
     """Samples on disk; iterating yields them in batches, in order, as often as needed.

@@ -18,8 +18,6 @@ from burnish.samples import Samples
 from burnish.seeds import stream
 from burnish.studies.tables import Baseline
 
-__all__ = ["apply_baseline", "blur", "resample_counts", "sharpen"]
-
 
 def apply_baseline(
     batches: Iterable[Samples], baseline: Baseline, classes: Tensor | None = None

@@ -27,8 +27,6 @@ from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
 from burnish.studies.tables import Row
 
-__all__ = ["Cache", "Scorer"]
-
 
 class Scorer(NamedTuple):
     """A feature extractor, the path of statistics of real images by it, and a hash of both."""

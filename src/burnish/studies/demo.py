@@ -14,8 +14,6 @@ from burnish.jobs.sample import plan_sample
 from burnish.metrics.metric import METRICS
 from burnish.report.page import write_report
 
-__all__ = ["demo", "table"]
-
 
 def demo(
     out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "auto"

@@ -40,8 +40,6 @@ from burnish.training.attacks import attack_real
 from burnish.training.config import AttackConfig
 from burnish.training.validation import attacked_logits, tell_apart
 
-__all__ = ["doctor", "examine", "low_frequencies", "low_frequency_share", "table"]
-
 # Without a random start: 20 steps cross the ball four times, and batches leave no trace.
 CLASS_ATTACK = AttackConfig("ce", eps=0.5, step_size=0.1, num_steps=20, random_start=False)
 REAL_ATTACK = replace(CLASS_ATTACK, objective="logit")

@@ -17,8 +17,6 @@ from burnish.schema import plain
 from burnish.studies.cache import Cache
 from burnish.studies.tables import Tables, expand
 
-__all__ = ["agreement", "measure", "summary"]
-
 KEYS = tuple(metric.key for metric in METRICS)
 
 

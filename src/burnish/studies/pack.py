@@ -11,8 +11,6 @@ from burnish.metrics.load import load_extractor
 from burnish.metrics.reference import make_reference
 from burnish.storage.formats import open_samples
 
-__all__ = ["pack"]
-
 
 def pack(
     run: Path, out: Path, *, tuning: Path | None = None, real: Path | None = None,

@@ -12,8 +12,6 @@ from burnish.refinement.settings import RefineSettings
 from burnish.schema import Range, check, load_yaml, read
 from burnish.seeds import parse_seeds
 
-__all__ = ["Baseline", "Row", "Table", "Tables", "expand", "load_tables"]
-
 
 @dataclass(frozen=True)
 class Baseline:

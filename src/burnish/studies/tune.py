@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from burnish.guide.model import Guide
     from burnish.metrics.features import FeatureExtractor
 
-__all__ = ["TuneOptions", "choose", "tune"]
-
 
 @dataclass(frozen=True)
 class TuneOptions:

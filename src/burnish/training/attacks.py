@@ -13,8 +13,6 @@ from burnish.guide.objectives import objective_of
 from burnish.samples import Samples
 from burnish.training.config import AttackConfig
 
-__all__ = ["attack_generated", "attack_real"]
-
 
 def attack_real(guide: Guide, real: Samples, attack: AttackConfig) -> Tensor:
     """Return real images ``[B, C, H, W]`` made to look generated: the objective is lowered.

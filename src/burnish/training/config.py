@@ -8,12 +8,6 @@ from burnish.errors import InputError, unknown
 from burnish.refinement.settings import AscentSettings
 from burnish.schema import Range, check
 
-__all__ = [
-    "TERMS", "AttackConfig", "ConsistencyConfig", "FeaturesConfig", "GeneratorConfig",
-    "GrowthConfig", "JointConfig", "SelfDistillationConfig", "TeacherConfig", "TrainingConfig",
-    "ViewsConfig",
-]  # fmt: skip
-
 TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")  # in the order of their sum
 Positive = Range(0, above=True)
 Decay = Range(0, 1, below=True)

@@ -14,8 +14,6 @@ from burnish.training.config import (
     SelfDistillationConfig,
 )
 
-__all__ = ["DataConfig", "Experiment", "load_experiment"]
-
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -22,8 +22,6 @@ from burnish.seeds import stream
 from burnish.training.config import TrainingConfig
 from burnish.training.run import Stage
 
-__all__ = ["Loss", "fit"]
-
 # (model, batch, step) -> (what is minimized, numbers to log)
 Loss = Callable[[Any, Any, int], tuple[Tensor, dict[str, float]]]
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

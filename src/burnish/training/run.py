@@ -22,8 +22,6 @@ import torch
 from burnish.errors import InputError
 from burnish.files import write_aside, write_text
 
-__all__ = ["Run", "Stage"]
-
 
 class Stage:
     """The folder of one training; its model is one file, ``model``, or a folder, ``pipeline``."""

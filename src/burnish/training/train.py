@@ -6,8 +6,6 @@ from pathlib import Path
 from burnish.errors import InputError, unknown
 from burnish.training.experiment import Experiment
 
-__all__ = ["WORDS", "train"]
-
 # Each but "all" has a module in recipes, which is imported when it is needed.
 WORDS = ("features", "consistency", "generator", "joint", "self-distillation", "all")
 

@@ -14,8 +14,6 @@ from burnish.training.attacks import attack_generated, attack_real
 from burnish.training.config import AttackConfig, JointConfig
 from burnish.training.losses.joint import area_under_curve
 
-__all__ = ["attacked_logits", "batches", "realness_card", "tell_apart", "validate_joint"]
-
 # Fixed while the training attack grows, so that validations can be compared with each other.
 VALIDATION_STEPS = 15
 BATCH_SIZE = 500

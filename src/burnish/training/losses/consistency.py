@@ -11,10 +11,6 @@ from burnish.samples import Samples
 from burnish.seeds import Streams
 from burnish.training.config import ConsistencyConfig, TeacherConfig
 
-__all__ = [
-    "ConsistencyLoss", "DenoisingLoss", "SelfDistillationLoss", "lognormal_sigmas", "pseudo_huber"
-]  # fmt: skip
-
 Value = tuple[Tensor, dict[str, float]]  # of a loss, with numbers to log
 
 

@@ -15,8 +15,6 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normali
 
 from burnish.training.config import ViewsConfig
 
-__all__ = ["contrastive_loss", "crop", "matched", "random_views", "recolor"]
-
 # What red, green and blue add to brightness (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 

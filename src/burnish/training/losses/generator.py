@@ -12,10 +12,6 @@ from burnish.samples import Samples
 from burnish.seeds import stream
 from burnish.training.config import GeneratorConfig
 
-__all__ = [
-    "AdversarialLoss", "Adversaries", "Autoencoder", "ElboLoss", "recalibrate_batch_norm"
-]  # fmt: skip
-
 Value = tuple[Tensor, dict[str, float]]  # of a loss, with numbers to log
 
 

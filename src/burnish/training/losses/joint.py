@@ -29,8 +29,6 @@ from burnish.samples import Samples
 from burnish.training.attacks import attack_generated, attack_real
 from burnish.training.config import TERMS, GrowthConfig, JointConfig
 
-__all__ = ["AttackGrowth", "JointLoss", "area_under_curve"]
-
 
 class AttackGrowth:
     """The number of steps of the attack on generated images, ``num_steps``, from the given on."""

@@ -14,8 +14,6 @@ from burnish.schema import plain
 from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss
 from burnish.training.recipes.task import Task
 
-__all__ = ["train"]
-
 
 def train(task: Task) -> list[Path]:
     """Train the diffusion teacher if one is needed, then the consistency model.

@@ -17,8 +17,6 @@ from burnish.training.losses.contrastive import contrastive_loss, matched, rando
 from burnish.training.recipes.task import Task, network_arguments
 from burnish.training.validation import BATCH_SIZE, batches
 
-__all__ = ["train"]
-
 
 def train(task: Task) -> list[Path]:
     """Train the experiment's feature extractors, or the one that the task names.

@@ -17,8 +17,6 @@ from burnish.training.fit import Loss
 from burnish.training.losses import generator as losses
 from burnish.training.recipes.task import Task
 
-__all__ = ["train"]
-
 
 def train(task: Task) -> list[Path]:
     """Train the experiment's VAE or GAN, keeping the averaged decoder; or fit its Gaussian."""

@@ -22,8 +22,6 @@ from burnish.training.recipes.task import Batches, Task, make_images, network_ar
 from burnish.training.run import Run
 from burnish.training.validation import realness_card, validate_joint
 
-__all__ = ["generated_images", "train"]
-
 
 def train(task: Task) -> list[Path]:
     """Train the joint classifier-discriminator on real images and on generated ones."""

@@ -20,8 +20,6 @@ from burnish.training.fit import fit
 from burnish.training.losses.consistency import SelfDistillationLoss
 from burnish.training.recipes.task import Batches, Task, make_images
 
-__all__ = ["train"]
-
 
 def train(task: Task) -> list[Path]:
     """Fine-tune the experiment's consistency model on its own images, refined by its guide.

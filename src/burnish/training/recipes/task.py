@@ -21,8 +21,6 @@ from burnish.training.experiment import Experiment
 from burnish.training.fit import Loss, fit
 from burnish.training.run import Run, Stage
 
-__all__ = ["Batches", "Task", "make_images", "network_arguments"]
-
 
 @dataclass(frozen=True)
 class Task:
