@@ -18,8 +18,6 @@ from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.metrics.reference import Reference, extract, kept_rows
 from burnish.samples import Samples
 
-__all__ = ["Images", "evaluate"]
-
 Images = Tensor | Array | Iterable[Samples]
 
 BATCH_SIZE, NUM_SPLITS = 250, 10

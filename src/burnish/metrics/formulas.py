@@ -12,8 +12,6 @@ import numpy as np
 from burnish.errors import InputError
 from burnish.metrics.moments import Array, Moments
 
-__all__ = ["frechet_distance", "inception_score", "kernel_distance", "precision_recall"]
-
 Values = dict[str, float]
 # Rows of a block of distances: 8 MB, and 17 MB of features on each side at D = 2048.
 BLOCK = 1024

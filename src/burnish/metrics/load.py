@@ -8,8 +8,6 @@ from burnish.files import path_sha256
 from burnish.hub import find, shipped
 from burnish.metrics import features
 
-__all__ = ["load_extractor"]
-
 
 def load_extractor(name: str, device: torch.device | str = "cpu") -> features.FeatureExtractor:
     """Load a feature extractor.

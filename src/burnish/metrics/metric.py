@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DASH", "METRICS", "Metric", "metric"]
-
 DASH = "\N{EN DASH}"
 
 

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from burnish.errors import InputError
 
-__all__ = ["Array", "MomentSum", "Moments"]
-
 Array = NDArray[np.floating]
 
 
@@ -49,19 +47,18 @@ class MomentSum:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mu: Array = np.zeros(1)
-        self._scatter: Array = np.zeros((1, 1))
+        self._mu: Array = np.zeros(())
+        self._scatter: Array = np.zeros(())
 
     def add(self, features: Array) -> None:
         """Add a batch ``[B, D]``; D is that of the first batch."""
         x = np.asarray(features, dtype=np.float64)
         if not len(x):
             return
-        if not self.count:
-            self._mu, self._scatter = np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2)
         mean, total = x.mean(axis=0), self.count + len(x)
         shift, x = mean - self._mu, x - mean
-        self._scatter += x.T @ x + np.outer(shift, shift * (self.count * len(x) / total))
+        between = np.outer(shift, shift * (self.count * len(x) / total))
+        self._scatter = self._scatter + (x.T @ x + between)
         self._mu = self._mu + shift * (len(x) / total)
         self.count = total
 
@@ -69,4 +66,4 @@ class MomentSum:
         """Return the moments of all batches; InputError if there were fewer than two rows."""
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
-        return Moments(self._mu.copy(), self._scatter / (self.count - 1))
+        return Moments(self._mu, self._scatter / (self.count - 1))

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["rank_correlation"]
-
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     r"""Return Spearman's rho of two lists of numbers ``[N]``, in [-1, 1]; None without an order.

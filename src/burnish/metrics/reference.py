@@ -18,8 +18,6 @@ from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.samples import Samples, to_uint8
 
-__all__ = ["Reference", "extract", "kept_rows", "make_reference"]
-
 CARD = ("num_images", "feature_extractor", "extractor_sha256", "source")
 
 

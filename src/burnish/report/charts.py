@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["LIGHT", "Chart", "figure_png", "realness_chart", "run_charts", "steps_chart"]
-
 
 class Theme(NamedTuple):
     """Colors of a chart; color-blind readers can tell the hues apart."""
@@ -65,13 +63,13 @@ def realness_chart(
     quantiles: Sequence[float] | None,
     threshold: float | None,
 ) -> Chart:
-    """Draw histograms of the realness ``[N]`` of generated and refined images, and of real ones.
+    """Draw histograms of the realness ``[N]`` of images before and after, and of real images.
 
     Args:
-        before: Of the generated images.
-        after: Of the refined images.
-        quantiles: Of real images, at equally spaced quantiles from 0 to 1, if known.
-        threshold: Realness at which images were stopped, if any.
+        before: Of generated images.
+        after: Of refined images.
+        quantiles: Of real images, at equally spaced quantiles from 0 to 1.
+        threshold: Realness at which images were stopped.
     """
     sides = {"generated": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
     real = np.empty(0)

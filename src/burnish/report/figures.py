@@ -13,8 +13,6 @@ from burnish.samples import to_uint8
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import open_samples
 
-__all__ = ["amplification", "difference", "pairs_grid", "png", "write_pairs"]
-
 FACTORS = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
 
 
@@ -80,13 +78,7 @@ def pairs_grid(before: Tensor, after: Tensor, num_columns: int = 10, scale: int 
 
 
 def write_pairs(generated: Path, refined: Path, out: Path, *, seeds: str = "0-99") -> None:
-    """Write :func:`pairs_grid` of two files of samples as a PNG, ten pairs in a strip.
-
-    Args:
-        generated: Samples before refinement.
-        refined: Samples with the same ids.
-        out: The PNG.
-        seeds: Ids of the images to show, e.g. ``"0-99"``.
+    """Write :func:`pairs_grid` of two files of samples; ``seeds`` are the ids of those to show.
 
     Raises:
         InputError: A file cannot be read or lacks one of the images.

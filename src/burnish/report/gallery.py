@@ -12,8 +12,6 @@ from burnish.report.figures import amplification, difference, pairs_grid, png
 from burnish.report.inputs import Pair
 from burnish.report.text import minus
 
-__all__ = ["galleries"]
-
 NUM_TILES = 12
 NUM_UNPICKED = 100
 MAX_SIDE = 64

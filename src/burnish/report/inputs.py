@@ -18,8 +18,6 @@ from burnish.metrics.metric import METRICS
 from burnish.storage.formats import open_samples
 from burnish.storage.sample_file import SampleFile
 
-__all__ = ["Pair", "Scores", "Source", "read_json", "read_source"]
-
 SIDES = ("baseline", "refined")
 LEDGER_COLUMNS = (
     "id", "label", "realness_before", "realness_after", "l2_moved", "num_steps", "stopped",

@@ -14,22 +14,19 @@ from burnish.report.inputs import Source, read_source
 from burnish.report.tables import features_table, headline, overview
 from burnish.report.text import render
 
-__all__ = ["write_report"]
-
 # Shown in the tables, or as settings.
 NOT_PROVENANCE = {"refine", "warnings", "num_neighbors"}
 
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
-    """Write one HTML page about results; it needs no network, no scripts and no other file.
+    """Write one HTML page about results and return its path.
+
+    It needs no network, no scripts and no other file.
 
     Args:
         results: Result files, refined samples that have a card, folders of a demo, or folders of
             training runs; shown in this order.
         out: The page; an existing file is replaced.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: One of the results is none of these, or the page cannot be written.

@@ -12,8 +12,6 @@ from burnish.metrics.metric import METRICS, metric
 from burnish.report.inputs import read_json
 from burnish.report.text import minus, number, render
 
-__all__ = ["write_results_page"]
-
 Table = Mapping[str, Any]
 Sweeps = dict[tuple[str, str], list[tuple[float, str]]]
 

@@ -10,8 +10,6 @@ from burnish.metrics.metric import DASH, METRICS, metric
 from burnish.report.inputs import Scores, Source
 from burnish.report.text import change_of, count, minus, number, percent
 
-__all__ = ["features_table", "headline", "overview"]
-
 FID = metric("fid")
 
 

@@ -8,8 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from burnish.metrics.metric import DASH, Metric
 
-__all__ = ["change_of", "count", "data_uri", "minus", "number", "percent", "render"]
-
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of this folder; in HTML, all values are escaped."""
