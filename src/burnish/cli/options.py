@@ -18,10 +18,10 @@ def flag(name: str, default: Any, text: str, **options: Any) -> Decorator:
     """Give a command one flag of its own; a default that is a type makes it a flag without one."""
     kind = default if isinstance(default, type) else type(default)
     kind = Path if issubclass(kind, Path) else kind
-    value = None if isinstance(default, type) else default
-    options = {"metavar": METAVARS[kind], "show_default": value not in (None, ""), **options}
-    names = options.pop("names", ())
-    return click.option(name, *names, type=kind, default=value, help=text, **options)
+    if not isinstance(default, type):
+        options |= {"default": default, "show_default": default != ""}
+    options = {"metavar": METAVARS[kind], **options}
+    return click.option(name, *options.pop("names", ()), type=kind, help=text, **options)
 
 
 def flags(kind: type, note: str = "") -> Decorator:
