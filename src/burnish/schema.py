@@ -1,7 +1,7 @@
 """Settings as frozen dataclasses: the one reader of YAML, and what command-line flags are made of.
 
 A field states everything about a setting once: its type, its default, its range
-(``Annotated[float, AtLeast(0)]``) and, as the string below it, its help text.
+(``Annotated[float, Range(0)]``) and, as the string below it, its help text.
 """
 
 import ast

@@ -20,15 +20,8 @@ tags: [burnish, image-classification, energy-based-model, adversarial-robustness
 
 # {name}
 
-A guide for burnish: a classifier whose gradient
-refines generated images of shape {shape}.
-
-```python
-import burnish
-
-guide = burnish.load_guide("{name}")  # or the id of this repository
-better = burnish.refine(images, labels=labels, guide=guide)
-```
+A guide for burnish: a classifier whose gradient refines generated images of shape {shape}.
+Load it with `burnish.load_guide` and the id of this repository.
 
 - Kind: {kind}
 - Trained on: {data}

@@ -13,7 +13,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -102,8 +101,8 @@ def pays_to_compile(
     Args:
         objective: Of the frozen guide.
         guide: The frozen guide.
-        images: ``[B, C, H, W]``, a full batch, with ``labels [B]``.
-        labels: See there.
+        images: ``[B, C, H, W]``, a full batch.
+        labels: ``[B]``.
         num_calls: How often the gradient will be taken.
         mode: ``auto``, ``always`` or ``never``.
     """
@@ -206,17 +205,14 @@ def _key(
         able = getattr(torch.cpu, "get_capabilities", dict)()
         limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
         machine = f"{able.get('cpu_name', device.type)}, {torch.get_num_threads()}, {limit}"
-    parts = (what, str(guide), image_shape, batch_size, machine, torch.__version__)
+    dtypes = sorted({str(parameter.dtype) for parameter in guide.parameters()})
+    parts = (what, str(guide), dtypes, image_shape, batch_size, machine, torch.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _path() -> Path:
-    return cache_folder() / "speed.json"
 
 
 def _read() -> dict[str, dict[str, float]]:
     try:
-        found = json.loads(_path().read_text())
+        found = json.loads((cache_folder() / "speed.json").read_text())
         return {k: v for k, v in found.items() if isinstance(v, dict)}
     except (OSError, ValueError, AttributeError):
         return {}  # there is none yet, or it is damaged
@@ -225,4 +221,4 @@ def _read() -> dict[str, dict[str, float]]:
 def _keep(key: str, seconds: dict[str, float]) -> None:
     # A cache that cannot be written costs time, not results.
     with contextlib.suppress(OSError, InputError):
-        write_json(_path(), {**_read(), key: seconds})
+        write_json(cache_folder() / "speed.json", {**_read(), key: seconds})
