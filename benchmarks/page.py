@@ -178,7 +178,14 @@ def growth_section(results: dict[str, Any]) -> list[str]:
 
 def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> None:
     """Read ``speed-*.json`` and write the page."""
-    lines = ["# Speed", "", "Rendered from `results/speed-*.json` by `benchmarks/page.py`.", ""]
+    lines = [
+        "# Speed",
+        "",
+        "Rendered from `results/speed-*.json` by `benchmarks/page.py`. These runs are of 2026-11-22. "
+        "Since then a batch on a CPU has 32 images instead of up to 64, every batch is full, and "
+        "`--precision auto` measures which precision is faster.",
+        "",
+    ]
     for path in sorted(results.glob("speed-peers-*.json")):
         lines += [*peers_section(read(path)), ""]
     lines += ["## Time to equal quality", "", "`benchmarks/quality.py`.", ""]
