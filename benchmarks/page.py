@@ -181,9 +181,9 @@ def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> 
     lines = [
         "# Speed",
         "",
-        "Rendered from `results/speed-*.json` by `benchmarks/page.py`. These runs are of 2026-11-22. "
-        "Since then a batch on a CPU has 32 images instead of up to 64, every batch is full, and "
-        "`--precision auto` measures which precision is faster.",
+        "Rendered from `results/speed-*.json` by `benchmarks/page.py`. The runs are of "
+        "2026-11-22. Since then a batch on a CPU has 32 images instead of up to 64, every batch "
+        "is full, and `--precision auto` measures which precision is faster.",
         "",
     ]
     for path in sorted(results.glob("speed-peers-*.json")):
