@@ -19,8 +19,7 @@ from torch import nn
 
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
-from burnish.generators.scalings import Preconditioned, Scalings
-from burnish.generators.unet import build_unet
+from burnish.generators.unet import Preconditioned, Scalings, build_unet
 from burnish.seeds import stream
 
 SCALINGS = Scalings(sigma_max=60.0, sigma_data=0.6)

@@ -12,8 +12,7 @@ from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel, heun_step, solve
 from burnish.generators.load import load_generator
-from burnish.generators.scalings import Scalings
-from burnish.generators.unet import build_unet
+from burnish.generators.unet import Scalings, build_unet
 
 
 def unet():

@@ -12,7 +12,7 @@ from torch import nn
 from burnish.errors import InputError
 from burnish.networks.build import NETWORKS, build
 from burnish.networks.convnet import ConvNet
-from burnish.networks.encoder import Discriminator
+from burnish.networks.latent import Discriminator
 from burnish.networks.pretrained import PretrainedClassifier
 from burnish.networks.resnet import ResNet, WideResNet
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from burnish.generators.diffusion import heun_step
-from burnish.generators.scalings import Scalings
+from burnish.generators.unet import Scalings
 from burnish.samples import Samples
 from burnish.seeds import Streams
 from burnish.training.config import ConsistencyConfig, TeacherConfig, TrainingConfig

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from burnish.networks.build import build
-from burnish.networks.encoder import Discriminator
+from burnish.networks.latent import Discriminator
 from burnish.samples import Samples
 from burnish.training.config import GeneratorConfig
 from burnish.training.losses.generator import (

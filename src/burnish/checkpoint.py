@@ -35,15 +35,7 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any], half: bool
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a model from what :func:`save_model` wrote.
-
-    Returns:
-        The model, in eval mode with float32 weights, and its card.
-
-    Raises:
-        InputError: There is no file, it holds no model of burnish, or its weights do not fit the
-            network that its card names.
-    """
+    """Return the model of a file, in eval mode with float32 weights, and its card."""
     if not path.is_file():
         raise InputError(f"no model at {path}")
     try:

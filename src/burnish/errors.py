@@ -14,11 +14,7 @@ class InputError(ValueError):
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Return the error for an unknown name, with the nearest known one or a list of all.
 
-    Args:
-        kind: What the name stands for, e.g. ``"preset"``.
-        name: The name given.
-        choices: The known names in the order to list them; those in capitals stand for others
-            (``"PATH"``) and are never suggested.
+    Choices in capitals stand for other names (``"PATH"``) and are never suggested.
     """
     choices = list(choices)
     by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}

@@ -37,11 +37,7 @@ class Streams:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read seeds such as ``"0-999"`` or ``"1,2,5-10"`` (both ends included), in the order given.
-
-    Raises:
-        InputError: The text is no such list, a range runs backwards, or a seed occurs twice.
-    """
+    """Read seeds such as ``"0-999"`` or ``"1,2,5-10"``, both ends included, in the given order."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)

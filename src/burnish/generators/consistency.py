@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.generators.scalings import Scalings
-from burnish.generators.unet import UNetGenerator, read_card
+from burnish.generators.unet import Scalings, UNetGenerator, read_card
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ class ConsistencyModel(UNetGenerator):
         scalings: The range of noise levels it was trained for.
         num_steps: Network calls per image, 1 to 40.
         card: Facts about its training, stored beside the weights.
-
-    Raises:
-        InputError: The number of steps is out of range.
     """
 
     kind, consistent = "consistency model", True

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
-from burnish.generators.scalings import Scalings
-from burnish.generators.unet import UNetGenerator, read_card
+from burnish.generators.unet import Scalings, UNetGenerator, read_card
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -38,9 +37,6 @@ class DiffusionModel(UNetGenerator):
         num_steps: Steps per image, from 1 on. EDM takes 18 for images of 32 x 32.
         solver: ``heun``, two network calls per step except the last; or ``euler`` (DDIM), one.
         card: Facts about its training, stored beside the weights.
-
-    Raises:
-        InputError: The number of steps is below 1, or there is no such solver.
     """
 
     kind, consistent = "diffusion model", False
@@ -121,10 +117,7 @@ def solve(
 def heun_step(
     denoise: nn.Module, noisy: Tensor, t: Tensor, r: Tensor, labels: Tensor | None
 ) -> Tensor:
-    """Move images from noise levels t to lower ones r > 0, ``[B]`` each (EDM algorithm 1).
-
-    The other arguments are those of :func:`solve`.
-    """
+    """Move images from noise levels t to lower ones r > 0, ``[B]`` each (EDM algorithm 1)."""
     t_, r_ = t.view(-1, 1, 1, 1), r.view(-1, 1, 1, 1)
     slope = (noisy - denoise(noisy, t, labels)) / t_
     euler = noisy + (r_ - t_) * slope

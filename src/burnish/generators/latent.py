@@ -11,8 +11,8 @@ from torch import Tensor
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.base import Generator
-from burnish.networks.decoder import Decoder
 from burnish.networks.gaussian import Gaussian
+from burnish.networks.latent import Decoder
 from burnish.seeds import Streams
 
 
@@ -23,9 +23,6 @@ class LatentModel(Generator):
         decoder: The network; set to eval mode.
         card: What rebuilds the network (``network``) and says what it is (``kind``).
         num_steps: 1, the only value.
-
-    Raises:
-        InputError: ``num_steps`` is not 1.
     """
 
     def __init__(
@@ -50,11 +47,7 @@ class LatentModel(Generator):
 
     @classmethod
     def load(cls, path: str | Path, num_steps: int = 1) -> LatentModel:
-        """Load what :meth:`save` wrote.
-
-        Raises:
-            InputError: There is no such model, or it is no generator.
-        """
+        """Load what :meth:`save` wrote."""
         network, card = load_model(Path(path))
         if not isinstance(network, Decoder | Gaussian):
             raise InputError(f"{path} is a {card.get('kind', 'model')}, not a generator")

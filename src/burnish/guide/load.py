@@ -7,8 +7,8 @@ from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.guide.model import Guide
 from burnish.hub import find
-from burnish.networks.decoder import Decoder
 from burnish.networks.gaussian import Gaussian
+from burnish.networks.latent import Decoder
 
 LIBRARIES = ("timm", "torchvision")
 

@@ -18,7 +18,7 @@ NETWORKS = {
     "wide_resnet": "burnish.networks.resnet:WideResNet",
     "convnet": "burnish.networks.convnet:ConvNet",
     "pretrained": "burnish.networks.pretrained:PretrainedClassifier",
-    "decoder": "burnish.networks.decoder:Decoder",
+    "decoder": "burnish.networks.latent:Decoder",
     "gaussian": "burnish.networks.gaussian:Gaussian",
 }
 
@@ -28,9 +28,6 @@ def build(arguments: Mapping[str, Any]) -> nn.Module:
 
     Args:
         arguments: ``{"name": ..., **constructor arguments}``; ``name`` is a key of ``NETWORKS``.
-
-    Raises:
-        InputError: The name is unknown or the arguments do not fit the network.
     """
     arguments = dict(arguments)
     name = arguments.pop("name", None)

@@ -31,9 +31,6 @@ class ConvNet(nn.Module):
         dropout: Probability of dropping a feature in training.
         mean: Channel means of the training data, [0, 1].
         std: Channel standard deviations of the training data.
-
-    Raises:
-        InputError: There is no such activation or pooling, or no feature.
     """
 
     def __init__(

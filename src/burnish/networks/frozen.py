@@ -30,9 +30,6 @@ class Frozen(nn.Module):
         network: ``images [B, C, H, W] in [0, 1] -> logits [B, K]``; not changed.
         precision: ``float32``, ``bfloat16`` or ``float16`` in convolutions and linear layers;
             other layers follow torch's autocast. Images stay float32.
-
-    Raises:
-        InputError: There is no such precision.
     """
 
     def __init__(self, network: nn.Module, precision: str = "float32") -> None:
@@ -139,15 +136,10 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
         conv, norm = (modules[name] for name in names)
         # A parametrized weight (spectral norm, for example) is no parameter and changes by call.
         plain = type(conv) is nn.Conv2d and "weight" in conv._parameters
-        fixed = _is_batch_norm(norm) and norm.running_mean is not None
+        # By name, because importing timm takes seconds.
+        kind = f"{type(norm).__module__}.{type(norm).__name__}"
+        known = type(norm) is nn.BatchNorm2d or kind == "timm.layers.norm_act.BatchNormAct2d"
+        fixed = known and norm.running_mean is not None
         if plain and fixed and all(map(alone, names)):
             pairs.append(names)
     return pairs
-
-
-def _is_batch_norm(module: nn.Module) -> bool:
-    """Return whether a module is a batch norm of torch or timm itself, not of a subclass."""
-    kind = type(module)
-    # By name, because importing timm takes seconds.
-    timm = f"{kind.__module__}.{kind.__name__}" == "timm.layers.norm_act.BatchNormAct2d"
-    return kind is nn.BatchNorm2d or timm

@@ -44,15 +44,7 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, images_uint8: Tensor, labels: Tensor) -> Self:
-        """Set means and basis from the moments of real images.
-
-        Args:
-            images_uint8: ``[N, C, H, W]``.
-            labels: ``[N]`` in 0 .. K - 1, each at least once.
-
-        Raises:
-            ValueError: A class has no image.
-        """
+        """Set means and basis from real images ``[N, C, H, W]`` of every class, labels ``[N]``."""
         counts = torch.bincount(labels, minlength=self.num_classes)
         if not bool(counts.all()):
             raise ValueError(f"there is no image of class {int(counts.argmin())}")

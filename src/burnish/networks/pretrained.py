@@ -18,10 +18,6 @@ class PretrainedClassifier(nn.Module):
         num_classes: Number of logits, K; None keeps the library's head.
         pretrained: Fetch the library's weights (needs a network or a filled cache).
         in_channels: 3; timm also takes 1.
-
-    Raises:
-        InputError: The name is unknown, the weights cannot be fetched, or the model cannot take
-            that many channels or classes.
     """
 
     def __init__(

@@ -61,9 +61,6 @@ class WideResNet(nn.Module):
         widen_factor: Width multiple of the 16-channel base.
         mean: Channel means of the training data, [0, 1].
         std: Channel standard deviations of the training data.
-
-    Raises:
-        ValueError: The depth is not 6 n + 4.
     """
 
     def __init__(

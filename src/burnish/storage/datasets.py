@@ -64,11 +64,7 @@ class Dataset:
 
 
 def parse_rows(text: str, count: int) -> slice:
-    """Read ``"first-last"`` (both included) or ``""`` for all of ``count`` rows.
-
-    Raises:
-        InputError: The text is not a range within the rows.
-    """
+    """Read ``"first-last"`` (both included) or ``""`` for all of ``count`` rows."""
     if not text:
         return slice(0, count)
     first, dash, last = text.partition("-")
@@ -88,9 +84,6 @@ def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
         rows: ``"first-last"``, both included; empty for all. Of a path, only images up to the last
             row are read.
         split: ``train`` or ``test``, for names that have them.
-
-    Raises:
-        InputError: There is nothing of that name, it cannot be downloaded, or it has no labels.
     """
     name = f"{source}[{rows}]" if rows else source
     if source in NAMES and not Path(source).exists():

@@ -27,10 +27,6 @@ class Reader(SampleFile):
 
     Images are gray if all of them are, RGB otherwise; transparency is dropped. Other files and
     hidden ones are ignored. ``classes`` holds the names of the class folders; empty if flat.
-
-    Raises:
-        InputError: No images, images of several sizes, 16-bit or unreadable images, or images
-            both beside and inside sub-folders.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
@@ -71,9 +67,6 @@ def write(
     Without ``names``, files are named by id if the ids ascend, so that the order of names is the
     order of writing, and by place otherwise. The suffix of given names becomes ``.png``. Classes
     without images get an empty folder, because other readers take a folder's place for its label.
-
-    Raises:
-        InputError: A name leaves the folder or occurs twice, or a label has over five digits.
     """
     given = None if names is None else _png_names(names)
     width = max(6, len(str(num_images - 1)))

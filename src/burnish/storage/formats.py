@@ -87,15 +87,7 @@ def write_samples(
 
 
 def check_output(path: Path, *inputs: Path) -> None:
-    """Refuse a path that :func:`write_samples` would refuse, before any work is done.
-
-    Args:
-        path: Where samples are to be written.
-        inputs: What is read; the output must not replace it.
-
-    Raises:
-        InputError: The path cannot be written, or no format has its suffix.
-    """
+    """Refuse a path that cannot be written or would replace an input, before any work is done."""
     if path.suffix.lower() not in FORMATS:
         raise _unknown_suffix(path, "writable", "folders of PNG (a name without suffix)")
     check_target(path, *inputs)

@@ -22,21 +22,13 @@ _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.Decom
 
 
 def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
-    """Return ``(C, H, W)`` of an encoded image from its header; C is 1 for gray, else 3.
-
-    Raises:
-        InputError: Not an image, or one of 16 bits; the message begins with ``name``.
-    """
+    """Return ``(C, H, W)`` of an image from its header; C is 1 for gray, else 3."""
     with _opened(source, name) as image:
         return 1 if image.mode in ("L", "1") else 3, image.height, image.width
 
 
 def read_pixels(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> Tensor:
-    """Decode an image to uint8 ``[C, H, W]`` of the given shape; gray becomes RGB if C is 3.
-
-    Raises:
-        InputError: As :func:`inspect`, or the image has another size, or color where C is 1.
-    """
+    """Decode an image to uint8 ``[C, H, W]`` of the given shape; gray becomes RGB if C is 3."""
     with _opened(source, name) as image:
         if (image.height, image.width) != image_shape[1:]:
             raise different_size(name, (3, image.height, image.width), image_shape)

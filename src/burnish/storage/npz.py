@@ -30,11 +30,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, 
 
 
 class Reader(SampleFile):
-    """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch.
-
-    Raises:
-        InputError: The file is broken or not in the layout above.
-    """
+    """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch."""
 
     def __init__(self, path: Path, batch_size: int) -> None:
         with _faults(path), zipfile.ZipFile(path) as archive:

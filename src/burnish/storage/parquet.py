@@ -29,9 +29,6 @@ class Reader(SampleFile):
     """Samples of ``.parquet`` files, one file after the other.
 
     The first image sets the size and gray or RGB; the others are checked when they are decoded.
-
-    Raises:
-        InputError: There is no file, or one is broken or not in the layout above.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
@@ -118,11 +115,7 @@ class Reader(SampleFile):
 
 
 def _find_parts(path: Path) -> list[Path]:
-    """Return the ``.parquet`` files of a file, a folder or a pattern, in reading order.
-
-    Raises:
-        InputError: Their names show more than one split, such as ``train`` and ``test``.
-    """
+    """Return the ``.parquet`` files of a file, a folder or a pattern, all of one split."""
     if not path.is_dir() and "*" not in path.name:
         return [path] if path.exists() else []
     folder, pattern = (path, "*.parquet") if path.is_dir() else (path.parent, path.name)

@@ -25,9 +25,6 @@ class SampleFile(ABC):
         labels: int64 ``[N]``, 0 or more; None if the file holds no labels.
         ids: int64 ``[N]``; None stands for the places in the file, ``0 .. N-1``.
         names: One per image; None if images have no names in this format.
-
-    Raises:
-        InputError: A label is negative.
     """
 
     def __init__(
@@ -78,11 +75,7 @@ class SampleFile(ABC):
 
 
 def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator[Samples]:
-    """Yield the batches that are not empty, on the CPU, and check them against what was announced.
-
-    Raises:
-        InputError: Another number of images, several shapes, labels for some only, or below 0.
-    """
+    """Yield the batches that are not empty, on the CPU; check counts, shapes and labels."""
     first: Samples | None = None
     seen = 0
     for batch in samples:

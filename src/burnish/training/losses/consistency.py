@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.generators.diffusion import heun_step
-from burnish.generators.scalings import Preconditioned, Scalings
+from burnish.generators.unet import Preconditioned, Scalings
 from burnish.samples import Samples
 from burnish.seeds import Streams
 from burnish.training.config import ConsistencyConfig, TeacherConfig

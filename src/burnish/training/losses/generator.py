@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from burnish.networks.decoder import Decoder
-from burnish.networks.encoder import Discriminator, Encoder
+from burnish.networks.latent import Decoder, Discriminator, Encoder
 from burnish.samples import Samples
 from burnish.seeds import stream
 from burnish.training.config import GeneratorConfig

@@ -8,8 +8,7 @@ from torch import nn
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
-from burnish.generators.scalings import Preconditioned, Scalings
-from burnish.generators.unet import build_unet
+from burnish.generators.unet import Preconditioned, Scalings, build_unet
 from burnish.schema import plain
 from burnish.training.losses.consistency import ConsistencyLoss, DenoisingLoss
 from burnish.training.recipes.task import Task

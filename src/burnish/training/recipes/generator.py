@@ -9,8 +9,7 @@ from torch import nn
 from burnish.errors import InputError
 from burnish.generators.latent import LatentModel
 from burnish.networks.build import build
-from burnish.networks.decoder import Decoder
-from burnish.networks.encoder import Discriminator, Encoder
+from burnish.networks.latent import Decoder, Discriminator, Encoder
 from burnish.schema import plain
 from burnish.training.config import GeneratorConfig
 from burnish.training.fit import Loss

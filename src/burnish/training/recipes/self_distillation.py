@@ -10,7 +10,7 @@ from burnish import __version__
 from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.generators.consistency import ConsistencyModel
-from burnish.generators.scalings import Preconditioned
+from burnish.generators.unet import Preconditioned
 from burnish.guide.load import load_guide
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner
