@@ -38,7 +38,7 @@ from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.metrics.evaluate import evaluate
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import load_extractor
 from burnish.metrics.metric import METRICS
 from burnish.metrics.reference import Reference, make_reference
 from burnish.refinement.presets import settings_for

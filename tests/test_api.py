@@ -1,8 +1,9 @@
 """The public names: plain tensors in, plain tensors out."""
 
-import burnish
 import pytest
 import torch
+
+import burnish
 from burnish.refinement.presets import settings_for
 
 
@@ -16,7 +17,10 @@ def test_three_lines_refine_plain_tensors_and_raise_their_realness():
     better = burnish.refine(made.images, labels=made.labels, guide=guide)
     assert better.shape == made.images.shape and better.min() >= 0 and better.max() <= 1
     with torch.no_grad():
-        before, after = guide.realness(made.images, made.labels), guide.realness(better, made.labels)
+        before, after = (
+            guide.realness(made.images, made.labels),
+            guide.realness(better, made.labels),
+        )
     assert bool((after > before).all())
 
 

@@ -5,8 +5,7 @@ import torch
 
 from burnish.errors import InputError
 from burnish.metrics import inception
-from burnish.metrics.features import FidelityExtractor
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import FidelityExtractor, load_extractor
 
 
 def test_weights_that_cannot_be_loaded(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.load import load_generator
 from burnish.generators.unet import build_unet
 from burnish.guide.load import load_guide
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import load_extractor
 from burnish.metrics.reference import Reference
 from burnish.networks.build import build
 from burnish.studies.pack import pack

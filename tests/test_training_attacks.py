@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from burnish.samples import Samples
-from burnish.training.attacks import attack_generated, attack_real
 from burnish.training.config import AttackConfig
+from burnish.training.losses.joint import attack_generated, attack_real
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
 GENERATED = AttackConfig(eps=math.inf, step_size=0.1, num_steps=4, random_start=False)

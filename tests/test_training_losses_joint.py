@@ -8,9 +8,8 @@ import torch
 
 from burnish.errors import InputError
 from burnish.samples import Samples
-from burnish.training.attacks import attack_real
 from burnish.training.config import TERMS, AttackConfig, GrowthConfig, JointConfig, TrainingConfig
-from burnish.training.losses.joint import AttackGrowth, JointLoss, area_under_curve
+from burnish.training.losses.joint import AttackGrowth, JointLoss, area_under_curve, attack_real
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
 GENERATED = AttackConfig(eps=math.inf, step_size=0.1, num_steps=4, random_start=False)

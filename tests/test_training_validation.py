@@ -8,8 +8,8 @@ import torch
 
 from burnish.samples import Samples, to_uint8
 from burnish.storage.datasets import Dataset
-from burnish.training.attacks import attack_generated
 from burnish.training.config import AttackConfig, JointConfig
+from burnish.training.losses.joint import attack_generated
 from burnish.training.validation import realness_card, validate_joint
 
 REAL = AttackConfig(eps=0.5, step_size=0.2, num_steps=3)
