@@ -14,8 +14,7 @@ from burnish.jobs.options import EvaluateOptions
 from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.progress import progress
 from burnish.metrics.evaluate import evaluate
-from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import FeatureExtractor, load_extractor
 from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples, to_uint8
 from burnish.schema import read

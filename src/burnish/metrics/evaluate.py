@@ -11,8 +11,7 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.hub import find, shipped
 from burnish.metrics import formulas
-from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import FeatureExtractor, load_extractor
 from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.metrics.reference import Reference, extract, kept_rows

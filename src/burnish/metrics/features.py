@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from burnish.checkpoint import load_model
 from burnish.errors import InputError, unknown
+from burnish.files import path_sha256
+from burnish.hub import find, shipped
 from burnish.samples import from_uint8
 
 INCEPTION = "inception-v3-compat"
@@ -22,10 +25,7 @@ CPU_BATCH_SIZE = 16
 
 
 class Features(NamedTuple):
-    """Features ``[B, D]`` and class probabilities ``[B, K]`` of images, float32.
-
-    There are no probabilities if the network does not classify.
-    """
+    """Features ``[B, D]`` and, if the network classifies, probabilities ``[B, K]``; float32."""
 
     features: Tensor
     probabilities: Tensor | None
@@ -91,9 +91,6 @@ class FidelityExtractor:
             ``:float16`` computes in that precision: its features are off by 0.3 % and take a third
             of the time on processors that multiply float16 natively.
         device: Where the network computes.
-
-    Raises:
-        InputError: The name is unknown, or the weights cannot be loaded.
     """
 
     def __init__(self, name: str, *, device: torch.device | str = "cpu") -> None:
@@ -144,6 +141,28 @@ def known_extractors() -> list[str]:
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
 
     return sorted([f"{INCEPTION}:float16", *registry])
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Load a feature extractor.
+
+    Args:
+        name: A shipped extractor (``fashion_mnist/plain``), the path of a trained one, or one of
+            torch-fidelity's (``inception-v3-compat``, ``dinov2-vit-l-14``, ...).
+        device: Where it computes.
+    """
+    ours = name in shipped("features") or name.endswith(".safetensors")
+    others = () if ours else tuple(known_extractors())
+    if name in others:
+        return FidelityExtractor(name, device=device)
+    path = find("features", name, others)
+    module, card = load_model(path)
+    if not hasattr(module, "forward_features"):
+        raise InputError(f"{path} is no feature extractor; its network has no feature layer")
+    classifies, shape = card.get("classifies", True), card.get("image_shape")
+    called = f"{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
+    called += "" if classifies else " (self-supervised)"
+    return NetworkExtractor(module.to(device), called, path_sha256(path), classifies, shape)
 
 
 def weights_sha256(module: nn.Module, without: Sequence[str] = ()) -> str:

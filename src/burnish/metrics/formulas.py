@@ -26,9 +26,6 @@ def frechet_distance(*, generated: Moments, reference: Moments) -> float:
     :math:`S_1^{1/2} S_2^{1/2}`. This takes no root of rounding errors and holds for singular
     covariances (N < D) as well. Source: Heusel et al., "GANs Trained by a Two Time-Scale Update
     Rule Converge to a Local Nash Equilibrium", 2017, eq. 6, https://arxiv.org/abs/1706.08500.
-
-    Raises:
-        InputError: The two sides have different D.
     """
     if (sizes := generated.sigma.shape) != reference.sigma.shape:
         raise InputError(f"generated {sizes} and reference {reference.sigma.shape} differ in D")
@@ -72,9 +69,6 @@ def kernel_distance(
         subset_size: Rows of a subset, at most N and M.
         num_subsets: Number of pairs of subsets.
         seed: Seed of the subsets.
-
-    Raises:
-        InputError: A side has fewer than two rows, or D differs.
     """
     _check(generated, reference, at_least=2)
     if max(len(generated), len(reference)) <= subset_size:
@@ -108,9 +102,6 @@ def inception_score(*, probabilities: Array, num_splits: int = 10, seed: int = 0
         probabilities: ``[N, K]``, rows that sum to 1.
         num_splits: Number of nearly equal splits.
         seed: Seed of the shuffle.
-
-    Raises:
-        InputError: There are fewer rows than splits.
     """
     if not 1 <= num_splits <= len(probabilities):
         raise InputError(f"cannot cut {len(probabilities)} images into {num_splits} splits")
@@ -150,9 +141,6 @@ def precision_recall(*, generated: Array, reference: Array, num_neighbors: int =
         generated: ``[N, D]``.
         reference: ``[M, D]``.
         num_neighbors: k.
-
-    Raises:
-        InputError: A side has not more than k rows, or D differs.
     """
     _check(generated, reference, at_least=num_neighbors + 1)
     center = reference.mean(axis=0, dtype=np.float64)

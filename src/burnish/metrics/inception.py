@@ -29,10 +29,6 @@ def load_inception() -> nn.Module:
 
     It maps uint8 images ``[B, 3, H, W]`` to a tuple: features ``[B, 2048]`` and, with the last
     layer, logits without bias ``[B, 1008]``. Images are resized to 299 pixels as TensorFlow 1 did.
-
-    Raises:
-        InputError: The package holds other weights.
-        OSError: There is no such package, and torch-fidelity's file cannot be downloaded.
     """
     if path := packaged_weights():
         network = blank_inception(["2048"])

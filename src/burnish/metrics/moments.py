@@ -12,15 +12,7 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of features.
-
-    Args:
-        mu: ``[D]`` float64.
-        sigma: ``[D, D]`` float64, the covariance with N - 1.
-
-    Raises:
-        InputError: The shapes are not these, or a value is NaN or infinite.
-    """
+    """Mean ``[D]`` and covariance with N - 1 ``[D, D]`` of features: finite float64."""
 
     mu: Array
     sigma: Array

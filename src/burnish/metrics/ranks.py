@@ -12,9 +12,6 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     rho is Pearson's correlation of the ranks; equal numbers share the mean of their ranks. Without
     ties, :math:`\rho = 1 - 6 \sum_i d_i^2 / (N (N^2 - 1))`, with :math:`d_i` the difference of the
     two ranks of i. There is no order in fewer than two numbers, or if all of them are equal.
-
-    Raises:
-        ValueError: The lists differ in length.
     """
     if len(first) != len(second):
         raise ValueError(f"ranks of {len(first)} and of {len(second)} numbers")

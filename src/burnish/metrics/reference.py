@@ -96,11 +96,7 @@ class Reference:
 def extract(
     samples: Iterable[Samples], extractor: FeatureExtractor
 ) -> Iterator[tuple[NDArray[np.int64], Array, Array | None]]:
-    """Yield the ids of each batch with the features and probabilities of its images.
-
-    Raises:
-        InputError: A feature is NaN or infinite.
-    """
+    """Yield the ids of each batch with the features and probabilities of its images."""
     for batch in filter(len, samples):
         features, probabilities = extractor(to_uint8(batch.images))
         if not bool(features.isfinite().all()):
@@ -120,9 +116,6 @@ def make_reference(
     """Return the reference of images: moments of all, features of up to ``max_features``.
 
     The images are read in one pass; ``source`` says in words where they come from.
-
-    Raises:
-        InputError: There are fewer than two images, or not ``num_images``, or a feature is NaN.
     """
     places, total, kept = kept_rows(num_images, max_features), MomentSum(), []
     for _, features, _ in extract(samples, extractor):

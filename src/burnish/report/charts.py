@@ -65,11 +65,8 @@ def realness_chart(
 ) -> Chart:
     """Draw histograms of the realness ``[N]`` of images before and after, and of real images.
 
-    Args:
-        before: Of generated images.
-        after: Of refined images.
-        quantiles: Of real images, at equally spaced quantiles from 0 to 1.
-        threshold: Realness at which images were stopped.
+    Of real images, ``quantiles`` are given at equal spaces from 0 to 1. Images were stopped at the
+    realness ``threshold``.
     """
     sides = {"generated": before[np.isfinite(before)], "refined": after[np.isfinite(after)]}
     real = np.empty(0)
@@ -82,10 +79,8 @@ def realness_chart(
 
     def draw(axes: Axes, theme: Theme) -> None:
         filled: dict[str, Any] = {"color": theme.gray, "alpha": 0.4}
-        styles = [
-            filled,
-            *({"color": h, "histtype": "step", "linewidth": 1.8} for h in theme.hues),
-        ]
+        lines = ({"color": hue, "histtype": "step", "linewidth": 1.8} for hue in theme.hues)
+        styles = [filled, *lines]
         for (name, values), style in zip({"real": real, **sides}.items(), styles, strict=False):
             if len(values):
                 label = f"{name}, median {np.median(values):.2f}"

@@ -54,9 +54,6 @@ def pairs_grid(before: Tensor, after: Tensor, num_columns: int = 10, scale: int 
         after: The same images, refined.
         num_columns: Images per strip.
         scale: Screen pixels per pixel, enlarged without smoothing.
-
-    Raises:
-        InputError: There are no images, or the shapes differ.
     """
     if before.shape != after.shape or before.ndim != 4 or not len(before):
         shapes = f"{list(before.shape)} and {list(after.shape)}"
@@ -78,11 +75,7 @@ def pairs_grid(before: Tensor, after: Tensor, num_columns: int = 10, scale: int 
 
 
 def write_pairs(generated: Path, refined: Path, out: Path, *, seeds: str = "0-99") -> None:
-    """Write :func:`pairs_grid` of two files of samples; ``seeds`` are the ids of those to show.
-
-    Raises:
-        InputError: A file cannot be read or lacks one of the images.
-    """
+    """Write :func:`pairs_grid` of two files of samples; ``seeds`` are the ids of those to show."""
     ids, pictures = parse_seeds(seeds), []
     for path in (generated, refined):
         file = open_samples(path)

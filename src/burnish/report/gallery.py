@@ -20,14 +20,7 @@ GRID_BYTES = 250_000
 
 
 def galleries(pair: Pair) -> dict[str, Any]:
-    """Choose images of a refinement and encode them, as the template of the page needs them.
-
-    Returns:
-        ``shelves``, each with a title, a note on how its images were picked, and tiles; the PNG
-        ``grid`` of the first ``grid_size`` pairs; ``factor``, by which differences are amplified;
-        ``width`` in pixels to show an image at; ``shrunk``, which says so if that is smaller than
-        the image.
-    """
+    """Choose images of a refinement and encode them, as the template of the page needs them."""
     channels, height, width = pair.generated.image_shape
     side, shown = max(height, width), min(MAX_SIDE, max(height, width))
     grid_size = min(NUM_UNPICKED, len(pair.generated), GRID_BYTES // (2 * channels * shown**2))
@@ -36,23 +29,18 @@ def galleries(pair: Pair) -> dict[str, Any]:
     before, after = (file.read(places).images for file in (pair.generated, pair.refined))
     if side > MAX_SIDE:
         before, after = (
-            interpolate(x, scale_factor=MAX_SIDE / side, mode="bilinear", antialias=True).clamp(
-                0, 1
-            )
+            interpolate(x, scale_factor=shown / side, mode="bilinear", antialias=True).clamp(0, 1)
             for x in (before, after)
         )
     factor = amplification(before, after)
-    sides = {
-        "generated": before,
-        "refined": after,
-        f"difference x {factor}": difference(before, after, factor),
-    }
+    sides = {"generated": before, "refined": after}
+    sides[f"difference x {factor}"] = difference(before, after, factor)
     tiles: dict[int, dict[str, Any]] = {}
     for row, place in enumerate(places):
         pictures = {name: png(images[row]) for name, images in sides.items()}
         tiles[place] = {"pictures": pictures, **_about(pair, place)}
     return {
-        "factor": factor,
+        "factor": factor,  # that differences are amplified by
         "width": side * (96 // side) if side <= 48 else 96,  # whole multiples of small images
         "shrunk": f"Shown at {shown} pixels of {side}." if side > MAX_SIDE else "",
         "grid": pairs_grid(before[:grid_size], after[:grid_size], scale=1),

@@ -62,11 +62,7 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read a result, refined samples with their card, the folder of a demo or of a training run.
-
-    Raises:
-        InputError: The path is none of these, or a part is missing or broken.
-    """
+    """Read a result, refined samples with a card, or the folder of a demo or of a training run."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
     if card_path(path).is_file():
@@ -74,12 +70,11 @@ def read_source(path: Path) -> Source:
         if not isinstance(card.get("input"), str):
             raise InputError(f"{card_path(path)}: no card of a refinement; it names no input")
         named = Path(card["input"])
-        beside = path.parent / named.name
-        if not (named.exists() or beside.exists()):
+        generated = named if named.exists() else path.parent / named.name
+        if not generated.exists():
             lost = f"made from {named}, which is not there"
             raise InputError(f"{path}: {lost}; put it beside {path.name}")
-        pair = _read_pair(named if named.exists() else beside, path)
-        return Source(path.name, pair=pair, card=card)
+        return Source(path.name, pair=_read_pair(generated, path), card=card)
     if path.is_file():
         if path.suffix != ".json":
             raise InputError(f"{path}: no result, and no card of a refinement beside it")
@@ -120,9 +115,8 @@ def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
     result = read_json(path)
     if "baseline" in result:
         shown = {*SIDES, "second_features"}
-        pairs = [
-            pair for pair in (result, result.get("second_features")) if isinstance(pair, dict)
-        ]
+        second = result.get("second_features")
+        pairs = [result, second] if isinstance(second, dict) else [result]
         evaluations = [{side: pair.get(side) for side in SIDES} for pair in pairs]
     else:
         shown = {key for metric in METRICS for key in (metric.key, metric.std_key)}

@@ -27,9 +27,6 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         results: Result files, refined samples that have a card, folders of a demo, or folders of
             training runs; shown in this order.
         out: The page; an existing file is replaced.
-
-    Raises:
-        InputError: One of the results is none of these, or the page cannot be written.
     """
     out = Path(out)
     if not results:

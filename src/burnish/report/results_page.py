@@ -20,9 +20,6 @@ def write_results_page(folder: Path, out: Path) -> None:
     """Write a page about all tables in a folder, and figures into ``images/`` beside the page.
 
     Tables are JSON files with measurements; other JSON is ignored.
-
-    Raises:
-        InputError: There is no table, or a file is not JSON.
     """
     found = [{**read_json(path), "file": path.name} for path in sorted(folder.glob("*.json"))]
     tables = [table for table in found if "rank_correlation" in table]

@@ -14,12 +14,7 @@ FID = metric("fid")
 
 
 def headline(source: Source) -> tuple[str, str]:
-    """Return a sentence about a source, and one that it must not be read without, or "".
-
-    Of scores, they say what the FID is or how refinement changed it, and whether a second feature
-    extractor agrees; of a training run, how far it is logged and its best checkpoint; of images
-    that nothing has scored, how many there are and how their realness changed.
-    """
+    """Return a sentence about a source, and one that it must not be read without, or ""."""
     if source.scores:
         return _fid_sentence(source.scores[0]), _second_opinion(source.scores)
     if source.log:

@@ -19,7 +19,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=not template.endswith(".html.j2"),
     )
-    environment.filters |= {"uri": data_uri, "minus": minus, "cell": _cell}
+    environment.filters |= {"uri": _uri, "minus": minus, "cell": _cell}
     return environment.get_template(template).render(values)
 
 
@@ -29,9 +29,8 @@ def _cell(text: Any) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def data_uri(content: bytes) -> str:
-    """Return a PNG as a URI that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def minus(text: str) -> str:

@@ -16,8 +16,7 @@ from burnish.jobs.plan import resolve_device
 from burnish.jobs.progress import progress
 from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
-from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import FeatureExtractor, load_extractor
 from burnish.metrics.reference import make_reference
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for

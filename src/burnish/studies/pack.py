@@ -7,7 +7,7 @@ from pathlib import Path
 from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
-from burnish.metrics.load import load_extractor
+from burnish.metrics.features import load_extractor
 from burnish.metrics.reference import make_reference
 from burnish.storage.formats import open_samples
 
