@@ -63,9 +63,6 @@ class Cache:
 
         Statistics of the real images, which results call ``source``, are computed if they are not
         here; without real images, those that ship with the extractor are taken.
-
-        Raises:
-            InputError: There is no such extractor, or no reference for it.
         """
         name, known = self.path(features), shipped("reference")
         extractor = load_extractor(name, self.device)
@@ -82,11 +79,7 @@ class Cache:
         return Scorer(extractor, str(path), _digest(extractor.sha256 + path_sha256(path))[:8])
 
     def settings(self, row: Row) -> RefineSettings | None:
-        """Return the resolved settings of a row's refinement, None if it has none.
-
-        Raises:
-            InputError: The guide does not exist, or the settings do not go together.
-        """
+        """Return the resolved settings of a row's refinement, None if it has none."""
         if row.baseline or not row.guide:
             return None
         return settings_for(self._guide(row.guide), **{"preset": None, **row.refine})

@@ -33,9 +33,6 @@ def demo(
     Returns:
         The content of ``result.json``: metrics of the two sides, ``baseline`` and ``refined``, and
         under ``second_features`` the same by another feature extractor.
-
-    Raises:
-        InputError: There are no such models or too few images, or the folder cannot be written.
     """
     if data not in shipped("generator"):
         raise unknown("demo", data, shipped("generator"))

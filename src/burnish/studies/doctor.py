@@ -36,8 +36,8 @@ from burnish.samples import Samples
 from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import load_dataset
-from burnish.training.attacks import attack_real
 from burnish.training.config import AttackConfig
+from burnish.training.losses.joint import attack_real
 from burnish.training.validation import attacked_logits, tell_apart
 
 # Without a random start: 20 steps cross the ball four times, and batches leave no trace.
@@ -70,9 +70,6 @@ def doctor(
 
     Returns:
         A dict for JSON with one entry of ``guides`` each; :func:`table` prints it.
-
-    Raises:
-        InputError: No guide is named, an input is missing, or a guide does not fit the images.
     """
     if not guides:
         raise InputError("name at least one guide")
@@ -113,10 +110,7 @@ def doctor(
 def examine(
     guide: Guide, real: Samples, generated: Samples, batch_size: int = 100
 ) -> dict[str, float]:
-    """Return the numbers of one guide in eval mode, by as many real as generated images.
-
-    All images have labels and are on the guide's device.
-    """
+    """Return the numbers of a guide in eval mode, by as many real as generated labeled images."""
     assert real.labels is not None and generated.labels is not None
     of_realness: dict[str, Any] = {"objective": guide.energy_name}
     attacks = [replace(attack, **of_realness) for attack in (REAL_ATTACK, GENERATED_ATTACK)]

@@ -23,19 +23,12 @@ KEYS = tuple(metric.key for metric in METRICS)
 def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -> dict[str, Any]:
     """Measure a table. What the cache holds already is not computed again.
 
-    Args:
-        tables: Of a data set.
-        name: Of the table.
-        cache: Makes and scores the images.
-        real: Real images; None takes the statistics that ship with the feature extractors.
+    Without ``real`` images, the statistics that ship with the feature extractors are taken.
 
     Returns:
         A dict for JSON: ``rows`` with resolved settings, the single ``results``, each with the
         ``fid_baseline`` of the same images as generated, their :func:`summary` and, as
         ``rank_correlation``, their :func:`agreement`.
-
-    Raises:
-        InputError: There is no such table, or a model, setting or reference is missing.
     """
     if name not in tables.tables:
         raise unknown("table", name, tables.tables)

@@ -31,9 +31,6 @@ def pack(
 
     Returns:
         The files and folders written.
-
-    Raises:
-        InputError: A model of the run or an input is missing.
     """
     network, card = load_model(run / "joint" / "model.safetensors")
     if tuning is not None:

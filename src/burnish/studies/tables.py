@@ -91,11 +91,7 @@ class Tables:
 
 
 def load_tables(path: Path) -> Tables:
-    """Read tables from YAML.
-
-    Raises:
-        InputError: The file is missing or not YAML, or a key or value in it is wrong.
-    """
+    """Read tables from YAML."""
     tables = read(Tables, load_yaml(path), str(path))
     for name, table in tables.tables.items():
         expand(table.rows, f"{path}: {name}: ")
@@ -105,11 +101,8 @@ def load_tables(path: Path) -> Tables:
 def expand(rows: Mapping[str, Row], where: str = "") -> dict[str, Row]:
     """Return rows by name, with sweeps unrolled and settings converted to their types.
 
-    A row of a sweep keeps its own values in ``sweep``, and its name ends in them.
-
-    Raises:
-        InputError: A setting of refinement is unknown or of a wrong type, or two rows have the
-            same name; ``where`` begins the message.
+    A row of a sweep keeps its own values in ``sweep``, and its name ends in them. ``where`` begins
+    messages of errors.
     """
     found: dict[str, Row] = {}
     for name, row in rows.items():

@@ -66,9 +66,6 @@ def tune(
         A dict for JSON: ``chosen``, the settings that won, and ``rows``, the metrics with each
         setting. The first row, with ``refine`` None, is of the samples themselves; it wins if
         no setting lowers the FID, and ``chosen`` is None then.
-
-    Raises:
-        InputError: An input is missing or does not fit, or there are too few images for a recall.
     """
     from burnish.guide.load import load_guide
     from burnish.guide.model import Guide

@@ -6,13 +6,7 @@ from pathlib import Path
 from burnish.errors import InputError
 from burnish.refinement.settings import RefineSettings
 from burnish.schema import load_yaml, read
-from burnish.training.config import (
-    ConsistencyConfig,
-    FeaturesConfig,
-    GeneratorConfig,
-    JointConfig,
-    SelfDistillationConfig,
-)
+from burnish.training import config
 
 
 @dataclass(frozen=True)
@@ -34,13 +28,13 @@ class Experiment:
     name: str = ""
     """Name of the run folder."""
     data: DataConfig = DataConfig()
-    features: dict[str, FeaturesConfig] = field(default_factory=dict)
+    features: dict[str, config.FeaturesConfig] = field(default_factory=dict)
     """One entry per feature extractor."""
-    consistency: ConsistencyConfig = ConsistencyConfig()  # noqa: RUF009
-    generator: GeneratorConfig | None = None
+    consistency: config.ConsistencyConfig = config.ConsistencyConfig()  # noqa: RUF009
+    generator: config.GeneratorConfig | None = None
     """A generator of another family; where there is one, train all trains it for the other."""
-    joint: JointConfig = JointConfig()  # noqa: RUF009
-    self_distillation: SelfDistillationConfig = SelfDistillationConfig()  # noqa: RUF009
+    joint: config.JointConfig = config.JointConfig()  # noqa: RUF009
+    self_distillation: config.SelfDistillationConfig = config.SelfDistillationConfig()  # noqa: RUF009
 
 
 def load_experiment(path: Path) -> Experiment:

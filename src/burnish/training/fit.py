@@ -25,8 +25,7 @@ from burnish.training.run import Stage
 # (model, batch, step) -> (what is minimized, numbers to log)
 Loss = Callable[[Any, Any, int], tuple[Tensor, dict[str, float]]]
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-# Steps in a row whose loss may be infinite or NaN.
-MAX_FAILURES = 20
+MAX_FAILURES = 20  # steps in a row whose loss is not finite
 
 
 def fit(
@@ -52,10 +51,6 @@ def fit(
         validate: ``averaged model -> numbers``, of which ``score`` (higher is better) chooses the
             checkpoint.
         device: Where to train.
-
-    Raises:
-        InputError: The folder holds a training with other settings or is damaged, or the loss was
-            not finite for 20 steps in a row, or in none of fewer.
     """
     stage.claim(settings)
     # Accelerate keeps device and precision per process; a second training may have others.

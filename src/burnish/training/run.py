@@ -37,10 +37,6 @@ class Stage:
         """Write the settings of a new training; refuse a folder that holds another one.
 
         A training that failed before its first saved state has nothing to protect.
-
-        Raises:
-            InputError: The folder has a saved state that follows from other settings or data, or
-                ``config.json`` is damaged.
         """
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if self.state.exists() and self.config.exists():
@@ -58,11 +54,7 @@ class Stage:
         write_text(self.config, text)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the saved state, or None if there is none.
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """Return the saved state, or None if there is none."""
         if not self.state.exists():
             return None
         try:

@@ -32,9 +32,6 @@ def train(
 
     Returns:
         The files or folders of the finished models.
-
-    Raises:
-        InputError: A name is unknown, or what a training needs is missing.
     """
     if what not in WORDS:
         raise unknown("training", what, WORDS)

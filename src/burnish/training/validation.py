@@ -10,9 +10,8 @@ from torch import Tensor
 from burnish.guide.model import Guide
 from burnish.samples import Samples
 from burnish.storage.datasets import Dataset
-from burnish.training.attacks import attack_generated, attack_real
 from burnish.training.config import AttackConfig, JointConfig
-from burnish.training.losses.joint import area_under_curve
+from burnish.training.losses.joint import area_under_curve, attack_generated, attack_real
 
 # Fixed while the training attack grows, so that validations can be compared with each other.
 VALIDATION_STEPS = 15
@@ -50,11 +49,7 @@ def attacked_logits(
     real_attack: AttackConfig,
     generated_attack: AttackConfig,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the logits ``[B, K]`` of real and of generated images, ``clean`` and ``attacked``.
-
-    The guide is in eval mode. Attacked real images are made to look generated, attacked generated
-    ones, without early stop, to look real.
-    """
+    """Return the logits ``[B, K]`` of real and of generated images, ``clean`` and ``attacked``."""
     real_images = attack_real(guide, real, real_attack)
     generated_images, _ = attack_generated(guide, generated, generated_attack)
     with torch.no_grad():
@@ -72,15 +67,8 @@ def tell_apart(
 ) -> dict[str, float]:
     """Return how well a guide classifies real images and tells them from generated ones.
 
-    Args:
-        guide: Whose logits they are.
-        logits: Name -> (of real images ``[N, K]``, of generated ones ``[M, K]``).
-        real_labels: ``[N]``.
-        generated_labels: ``[M]``.
-
-    Returns:
-        For each name: ``accuracy_`` on the real ones, ``auc_`` of realness between the two,
-        ``realness_real_`` and ``realness_generated_``, their means.
+    For each name of logits, ``[N, K]`` of real and ``[M, K]`` of generated images: ``accuracy_``
+    on the real ones, ``auc_`` of realness, ``realness_real_`` and ``realness_generated_``, means.
     """
     numbers: dict[str, float] = {}
     for name, (of_real, of_generated) in logits.items():

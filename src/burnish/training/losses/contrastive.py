@@ -113,15 +113,10 @@ def recolor(
     weights = torch.tensor(LUMA if channels == 3 else (1.0,)).to(images)
     identity, pixels = torch.eye(channels).to(images), images.flatten(2)
     mixed = saturation * identity + (1 - saturation) * weights
-    if channels == 3:
-        mixed = _rotation(hue, identity) @ mixed
+    if channels == 3:  # turn about (1, 1, 1), by Rodrigues' formula
+        onto = torch.full_like(identity, 1 / 3)
+        across = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
+        mixed = (onto + hue.cos() * (identity - onto) + hue.sin() * across) @ mixed
     mean = (weights @ pixels).mean(1).view(-1, 1, 1)
     pixels = brightness * (contrast * (mixed @ pixels) + (1 - contrast) * mean)
     return pixels.view_as(images).clamp(0, 1)
-
-
-def _rotation(angle: Tensor, identity: Tensor) -> Tensor:
-    """Return the rotation about (1, 1, 1) by an angle ``[B, 1, 1]`` (Rodrigues' formula)."""
-    onto = torch.full_like(identity, 1 / 3)
-    across = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
-    return onto + angle.cos() * (identity - onto) + angle.sin() * across

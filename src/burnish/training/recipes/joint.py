@@ -27,7 +27,16 @@ def train(task: Task) -> list[Path]:
     """Train the joint classifier-discriminator on real images and on generated ones."""
     config, stage = task.experiment.joint, task.run.joint
     generated = generated_images(config, task.run, task.device)
-    _check_fit(generated, task.real)
+    shapes = [list(images.images_uint8.shape[1:]) for images in (generated, task.real)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"generated images of shape {shapes[0]} for real images of shape {shapes[1]}"
+        )
+    if generated.labels.min() < 0 or generated.num_classes > task.real.num_classes:
+        raise InputError(
+            "the generated images have labels beyond those of the real images, "
+            f"0 .. {task.real.num_classes - 1}"
+        )
     if config.start_from:
         network, card = load_model(Path(config.start_from))
         arguments = card["network"]
@@ -64,19 +73,6 @@ def train(task: Task) -> list[Path]:
     )  # fmt: skip
     save_model(stage.model, best.network, card)
     return [stage.model]
-
-
-def _check_fit(generated: Dataset, data: Dataset) -> None:
-    shapes = [list(images.images_uint8.shape[1:]) for images in (generated, data)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"generated images of shape {shapes[0]} for real images of shape {shapes[1]}"
-        )
-    if generated.labels.min() < 0 or generated.num_classes > data.num_classes:
-        raise InputError(
-            "the generated images have labels beyond those of the real images, "
-            f"0 .. {data.num_classes - 1}"
-        )
 
 
 def generated_images(config: JointConfig, run: Run, device: str = "cpu") -> Dataset:

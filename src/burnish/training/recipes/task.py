@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from burnish.errors import InputError
 from burnish.files import write_text
 from burnish.samples import Samples
 from burnish.seeds import stream
-from burnish.storage.datasets import Dataset, load_dataset
+from burnish.storage.datasets import Dataset, load_dataset, parse_rows
 from burnish.training.config import TrainingConfig
 from burnish.training.experiment import Experiment
 from burnish.training.fit import Loss, fit
@@ -45,9 +45,14 @@ class Task:
         """The real images that checkpoints and settings are chosen on."""
         return self._rows(self.experiment.data.validation)
 
+    @cached_property
+    def _images(self) -> Dataset:
+        return load_dataset(self.data or self.experiment.data.source)
+
     def _rows(self, rows: str) -> Dataset:
-        name = self.experiment.data.source
-        return replace(load_dataset(self.data or name, rows), source=f"{name}[{rows}]")
+        part = parse_rows(rows, len(self._images))
+        images, labels = self._images.images_uint8[part], self._images.labels[part]
+        return Dataset(images, labels, f"{self.experiment.data.source}[{rows}]")
 
     @cached_property
     def _trained_on(self) -> dict[str, str]:
@@ -79,9 +84,6 @@ class Batches:
 
     Their order is a function of (seed, epoch); ``offset`` is added to the seed. A tail of the data
     shorter than a batch is left out.
-
-    Raises:
-        InputError: There are fewer images than one batch has.
     """
 
     def __init__(self, data: Dataset, config: TrainingConfig, offset: int = 0) -> None:
@@ -106,11 +108,7 @@ class Batches:
 
 
 def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
-    """Fill in what the data decide: channels, classes and, for our own networks, pixel moments.
-
-    Raises:
-        InputError: The network is for other channels, or for fewer classes.
-    """
+    """Fill in what the data decide: channels, classes and, for our own networks, pixel moments."""
     channels = data.images_uint8.shape[1]
     if network.get("in_channels", channels) != channels:
         raise InputError(
