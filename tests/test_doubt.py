@@ -20,8 +20,9 @@ class Brightness(nn.Module):
 
 def refiner(objective="logit"):
     card = {"realness": {"quantiles": [0.0, 0.5, 1.0]}, "refine": {"eps": 0.1}}
-    guide = burnish.Guide(nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False)), card)
-    nn.init.eye_(guide.network[1].weight)
+    head = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(head.weight)
+    guide = burnish.Guide(nn.Sequential(Brightness(), head), card)
     return burnish.Refiner(guide, settings_for(guide, "golan24-pgd", eps=0.1, objective=objective))
 
 

@@ -159,6 +159,7 @@ FAULTS = {
     ),
     "misspelt training": (["train", "joints", str(EXPERIMENT)], "did you mean 'joint'"),
     "missing experiment": (["train", "joint", "nowhere.yaml"], "nowhere.yaml"),
+    "report over images": (["report", "base.npz", "--out", "rgb.npz"], "must be .html"),
     "nothing to report": (["report", "nowhere"], "nowhere"),
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ def test_the_card_of_a_joint_model_recommends_and_overrides_win():
     assert settings_for(joint, "joint", norm="none", step_size=0.1).eps is None
     # Other presets take its radius alone, and only for its own norm.
     assert settings_for(joint, "bigroc") == RefineSettings("ce", eps=2.0, step_size=3 / 7)
-    with pytest.raises(InputError, match="give --eps"):
+    with pytest.raises(InputError, match="give eps"):
         settings_for(joint, "bigroc", norm="linf")
     misspelt = classifier({**JOINT_CARD, "refine": {"stepsize": 1.0}})
     with pytest.raises(InputError, match="did you mean 'step_size'"):
@@ -61,7 +61,7 @@ def test_an_objective_may_be_a_function():
 @pytest.mark.parametrize(
     ("preset", "overrides", "message"),
     [
-        ("bigroc", {}, "give --eps"),
+        ("bigroc", {}, "give eps"),
         ("bigrock", {"eps": 1.0}, "did you mean 'bigroc'"),
         ("joint", {"eps": 1.0}, "realness of real images"),
         ("bigroc", {"eps": -1.0}, "eps must be at least 0"),
@@ -71,7 +71,7 @@ def test_an_objective_may_be_a_function():
         ("bigroc", {"eps": 1.0, "objective": "logits"}, "did you mean 'logit'"),
         ("bigroc", {"eps": 1.0, "norm": "l3"}, "norm"),
         ("bigroc", {"eps": 1.0, "num_steps": -1}, "num_steps must be at least 0"),
-        ("bigroc", {"eps": 1.0, "update": "sgld"}, "give --step-size"),
+        ("bigroc", {"eps": 1.0, "update": "sgld"}, "give step_size"),
         ("bigroc", {"eps": 1.0, "update": "pdg"}, "did you mean 'pgd'"),
         ("bigroc", {"eps": 1.0, "noise_std": 0.1}, "noise_std"),
         ("golan24-sgld", {"eps": 0.0}, "eps means nothing without a ball"),

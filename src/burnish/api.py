@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
 from burnish.guide.load import load_guide
@@ -21,8 +21,8 @@ from burnish.samples import Samples
 def refine(
     images: Tensor,
     *,
-    guide: str | Path | Guide,
-    labels: Tensor | Sequence[int] | str,
+    guide: str | Path | nn.Module,
+    labels: Tensor | Sequence[int] | str | None = None,
     preset: str | None = None,
     settings: RefineSettings | None = None,
     ids: Tensor | None = None,
@@ -36,8 +36,8 @@ def refine(
 
     Args:
         images: ``[B, C, H, W]`` in [0, 1].
-        guide: A guide, or its name, path or hub id, see :func:`burnish.load_guide`. The work is
-            done on its device.
+        guide: A guide or another classifier of [0, 1] pixels, or the name, path or hub id of a
+            guide, see :func:`burnish.load_guide`. The work is done on its device.
         labels: ``[B]``, the class to refine each image towards; or how to choose them by the
             guide: ``"pseudo"``, ``"balanced"`` or ``"quotas"``.
         preset: ``joint``, ``bigroc``, ``golan24-pgd`` or ``golan24-sgld``; None for ``joint`` with
@@ -59,7 +59,14 @@ def refine(
     Raises:
         InputError: An input or a setting is missing, unknown or does not fit the guide.
     """
-    guide = guide if isinstance(guide, Guide) else load_guide(guide)
+    if not isinstance(images, Tensor):
+        raise InputError(f"images must be a torch tensor, not {type(images).__name__}")
+    if labels is None:
+        raise InputError('give labels: a class per image, or "pseudo", "balanced" or "quotas"')
+    if isinstance(guide, nn.Module):
+        guide = guide if isinstance(guide, Guide) else Guide(guide.eval())
+    else:
+        guide = load_guide(guide)
     if settings is None:
         settings = settings_for(guide, preset, **overrides)
     elif preset or overrides:
@@ -77,6 +84,7 @@ def refine(
     targets = torch.as_tensor(labels, dtype=torch.int64).cpu()
     if targets.shape != (len(images),):
         raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
+    check_fit(refiner.guide, samples, targets)
     if doubts := doubt(refiner, samples, targets):
         warnings.warn(doubts, stacklevel=2)
     (refined,) = refiner([samples], targets)

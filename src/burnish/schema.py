@@ -114,6 +114,10 @@ def check(config: Any) -> None:
         value = getattr(config, setting.name)
         if value is None and setting.optional:
             continue
+        number = {int: int, float: (int, float)}.get(setting.type)
+        if number and (isinstance(value, bool) or not isinstance(value, number)):
+            kind = "a whole number" if number is int else "a number"
+            raise InputError(f"{setting.name} must be {kind}, not {value!r}")
         if setting.choices and value not in setting.choices:
             raise unknown(setting.name, str(value), map(str, setting.choices))
         if setting.range and value not in setting.range:  # pyright: ignore[reportOperatorIssue]
@@ -134,7 +138,7 @@ def load_yaml(path: Path) -> Any:
 
 def _values(path: Path, below: tuple[Path, ...]) -> Any:
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"there is no file {path}; check the path")
     if path.resolve() in below:
         raise InputError(f"{path} extends itself, by way of {below[-1].name}")
     try:

@@ -16,7 +16,7 @@ OUT = (
 @click.argument("results", nargs=-1, required=True, type=Path)
 @flag("--out", Path("report.html"), OUT)
 def report(results: tuple[Path, ...], out: Path) -> None:
-    r"""Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
+    """Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
 
     RESULTS are JSON files of burnish evaluate, folders of burnish demo, outputs of burnish refine,
     and run folders of burnish train.
@@ -26,7 +26,7 @@ def report(results: tuple[Path, ...], out: Path) -> None:
       burnish report demo runs/digits/joint --out report.html
       burnish report samples.npz refined.npz --out pairs.png
       burnish report results --out docs/results.md
-    """
+    """  # noqa: D301 - click reads \b as "keep these lines"
     from burnish.errors import InputError
     from burnish.files import check_target
     from burnish.report.figures import write_pairs
@@ -34,6 +34,8 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     from burnish.report.results_page import write_results_page
 
     check_target(out, *results)
+    if out.suffix not in (".html", ".png", ".md"):
+        raise InputError(f"{out}: the suffix must be .html, .png or .md")
     wanted = {".png": (2, "the generated and the refined images"), ".md": (1, "a folder")}
     if out.suffix in wanted and len(results) != wanted[out.suffix][0]:
         raise InputError(f"for a {out.suffix} name {wanted[out.suffix][1]}, and nothing else")

@@ -20,7 +20,7 @@ from burnish.schema import plain
 def train(
     what: str, experiment: Path, data: str, out: Path, only: str, device: str, dry_run: bool
 ) -> None:
-    r"""Train WHAT an EXPERIMENT in YAML describes. Give the same command again to resume.
+    """Train WHAT an EXPERIMENT in YAML describes. Give the same command again to resume.
 
     \b
     WHAT is one of
@@ -32,7 +32,7 @@ def train(
       all                features, the one generator that is described, and joint
 
     Example: burnish train all experiments/digits.yaml
-    """
+    """  # noqa: D301 - click reads \b as "keep these lines"
     from burnish.jobs.plan import resolve_device
     from burnish.training.experiment import load_experiment
     from burnish.training.train import train as run

@@ -65,6 +65,9 @@ class Generator(ABC):
             InputError: There are more or fewer labels than seeds, or a label is no class.
         """
         num_classes = self.num_classes
+        if not len(seeds):
+            raise InputError("give at least one seed")
+        labels = None if labels is None else torch.as_tensor(labels)
         if labels is None and num_classes is not None:
             labels = Streams(seeds, "label").integers(num_classes)
         elif labels is not None:

@@ -85,7 +85,11 @@ class Guide(nn.Module):
 
         def assess(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             logits = self(images)
-            return function(logits, labels), self.realness_of(logits, labels)
+            values = function(logits, labels)
+            if values.shape != labels.shape:
+                found = list(values.shape)
+                raise InputError(f"the objective must give one value per image, not {found}")
+            return values, self.realness_of(logits, labels)
 
         return assess
 

@@ -71,11 +71,15 @@ def _filled(
         # A radius says nothing about the ball of another norm.
         eps = card.get("eps") if settings.norm == card.get("norm", "l2") else None
         if eps is None:
-            raise InputError("give --eps, the radius in [0, 1] pixels, e.g. L2 1.0 for 32x32")
+            raise InputError(
+                "give eps (--eps), the radius in [0, 1] pixels, e.g. L2 1.0 for 32x32"
+            )
         settings = dataclasses.replace(settings, eps=eps)
     if settings.step_size is None:
         if settings.update == "sgld" or settings.eps is None:
-            raise InputError("give --step-size; it has no default without a ball or for sgld")
+            raise InputError(
+                "give step_size (--step-size); it has no default without a ball or for sgld"
+            )
         step_size = 1.5 * settings.eps / max(1, settings.num_steps)
         settings = dataclasses.replace(settings, step_size=step_size)
     return settings

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import InputError, unknown
-from burnish.files import provenance, write_json
+from burnish.files import check_target, provenance, write_json
 from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.hub import shipped
@@ -36,6 +36,7 @@ def demo(
     """
     if data not in shipped("generator"):
         raise unknown("demo", data, shipped("generator"))
+    check_target(out / "result.json")
     if num_images < 10:
         raise InputError(f"the demo needs at least 10 images to compare, not {num_images}")
     sides = {"baseline": out / "generated.npz", "refined": out / "refined.npz"}
