@@ -42,7 +42,7 @@ def test_an_image_does_not_depend_on_the_images_beside_it():
 
 
 def test_labels_may_be_chosen_by_the_guide():
-    images, labels = generated()
+    images, _ = generated()
     guide = burnish.load_guide("fashion_mnist")
     with torch.no_grad():
         opinion = guide(images).argmax(1)
