@@ -1,4 +1,4 @@
-"""Fit a model: the loop of steps with averaged weights, log, validation, saving and resuming.
+"""Train a model: a loop that yields after each step, and its caller that averages, logs and saves.
 
 Everything random in step n is a function of (seed, n). A training that was killed at any instant
 therefore goes on from its last saved state and ends with the very weights of one that was never
@@ -7,8 +7,8 @@ killed: give the same command again.
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -26,6 +26,43 @@ from burnish.training.run import Stage
 Loss = Callable[[Any, Any, int], tuple[Tensor, dict[str, float]]]
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 MAX_FAILURES = 20  # steps in a row whose loss is not finite
+
+
+class Outcome(NamedTuple):
+    """Steps done, the loss before the last, numbers to log, and whether weights moved."""
+
+    done: int
+    loss: float
+    numbers: dict[str, float]
+    finite: bool
+
+
+def train_steps(
+    model: nn.Module, loss: Loss, batches: Callable[[int], Any], optimizer: Any,
+    accelerator: Accelerator, config: TrainingConfig, start: int = 0,
+) -> Iterator[Outcome]:  # fmt: skip
+    """Train a model step by step, and yield after each step; the caller does all the rest."""
+    for step in range(start, config.num_steps):
+        torch.manual_seed(stream(config.seed, f"step/{step}").initial_seed())
+        batch, device = batches(step), accelerator.device
+        paired = isinstance(batch, tuple)
+        batch = tuple(part.to(device) for part in batch) if paired else batch.to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(config, step)
+        buffers = [buffer.clone() for buffer in model.buffers()]
+        value, numbers = loss(model, batch, step)
+        optimizer.zero_grad()
+        accelerator.backward(value)
+        norm: Any = accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        finite = math.isfinite(value.item()) and math.isfinite(float(norm))
+        if not finite:
+            # Batch norm has already taken what was not finite into its running statistics.
+            for buffer, before in zip(model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        if finite or accelerator.scaler is not None:
+            # With a scaler this moves no weight if not finite, but lowers the scale of float16.
+            optimizer.step()
+        yield Outcome(step + 1, value.item(), numbers, finite)
 
 
 def fit(
@@ -65,20 +102,22 @@ def fit(
         fitting.load_state_dict(saved)
     start = fitting.step
     stage.cut_log(start)
-    bar = tqdm(
-        range(start, config.num_steps), stage.folder.name, config.num_steps,
-        initial=start, smoothing=0.05,
-    )  # fmt: skip
+    steps = train_steps(
+        fitting.model, loss, batches, fitting.optimizer, accelerator, config, start
+    )
+    bar = tqdm(steps, stage.folder.name, config.num_steps, initial=start, smoothing=0.05)
     began, failures = time.perf_counter(), 0
-    for step in bar:
-        value, numbers, finite = fitting.make_step(batches)
+    for done, value, numbers, finite in bar:
+        if finite:
+            fitting.average.update_parameters(fitting.model)
+        fitting.step = done
         failures = 0 if finite else failures + 1
         if failures == min(MAX_FAILURES, config.num_steps):
             raise InputError(
-                f"{stage.folder}: the loss was not finite for {failures} steps, last at {step}; "
-                "lower the learning rate or a weight, delete the folder and begin again"
+                f"{stage.folder}: the loss was not finite for {failures} steps, last at "
+                f"{done - 1}; lower the learning rate or a weight, delete the folder and begin again"
             )
-        done, at_end = step + 1, step + 1 == config.num_steps
+        at_end = done == config.num_steps
         if done % config.log_every == 0 or at_end:
             speed = (done - start) / (time.perf_counter() - began)
             numbers = {"loss": value, **numbers, "steps_per_second": speed}
@@ -94,12 +133,11 @@ def fit(
 
 
 class _Fitting:
-    """One step of a training, and everything that a saved state holds."""
+    """Everything that a saved state holds."""
 
     def __init__(
         self, model: nn.Module, loss: Any, config: TrainingConfig, accelerator: Accelerator
     ) -> None:
-        self.loss, self.config, self.accelerator = loss, config, accelerator
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
@@ -116,34 +154,6 @@ class _Fitting:
         self.step = 0
         self.best: dict[str, float] = {"score": -math.inf, "step": -1}
         self.best_state: dict[str, Tensor] | None = None
-
-    def make_step(self, batches: Callable[[int], Any]) -> tuple[float, dict[str, float], bool]:
-        """Return the loss before the step, numbers to log, and whether weights have moved."""
-        config, accelerator, step = self.config, self.accelerator, self.step
-        torch.manual_seed(stream(config.seed, f"step/{step}").initial_seed())
-        batch, device = batches(step), accelerator.device
-        paired = isinstance(batch, tuple)
-        batch = tuple(part.to(device) for part in batch) if paired else batch.to(device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step)
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        loss, numbers = self.loss(self.model, batch, step)
-        self.optimizer.zero_grad()
-        accelerator.backward(loss)
-        norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        value = loss.item()
-        finite = math.isfinite(value) and math.isfinite(float(norm))
-        if not finite:
-            # Batch norm has already taken what was not finite into its running statistics.
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        if finite or accelerator.scaler is not None:
-            # With a scaler this moves no weight if not finite, but lowers the scale of float16.
-            self.optimizer.step()
-        if finite:
-            self.average.update_parameters(self.model)
-        self.step += 1
-        return value, numbers, finite
 
     def compare(self, score: float) -> None:
         """Keep the averaged weights if no validation had so high a score."""
