@@ -115,7 +115,7 @@ def fit(
         if failures == min(MAX_FAILURES, config.num_steps):
             raise InputError(
                 f"{stage.folder}: the loss was not finite for {failures} steps, last at "
-                f"{done - 1}; lower the learning rate or a weight, delete the folder and begin again"
+                f"{done - 1}; lower the learning rate or a weight, delete the folder, begin again"
             )
         at_end = done == config.num_steps
         if done % config.log_every == 0 or at_end:
