@@ -6,8 +6,8 @@ from torch import nn
 
 import burnish
 from burnish.jobs.refine import plan_refine
+from burnish.refinement.doubt import doubt
 from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import doubt
 from burnish.samples import Samples
 
 

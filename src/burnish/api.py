@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from burnish.errors import InputError, unknown
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.refinement.doubt import doubt
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import Refiner, check_fit, doubt
+from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import LABELINGS, RefineSettings
 from burnish.samples import Samples
 

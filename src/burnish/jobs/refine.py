@@ -27,9 +27,10 @@ from burnish.jobs.options import RefineOptions
 from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.prefetch import prefetch
 from burnish.jobs.progress import progress
+from burnish.refinement.doubt import doubt
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import Refiner, check_fit, doubt
+from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
