@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from burnish.ascent.balls import Ball
+from burnish.ascent.spectrum import Filter
 from burnish.ascent.step import Objective, Step, value_and_gradient
 
 # (ids, steps each image has made, shape (C, H, W)) -> standard normal numbers [B, C, H, W].
@@ -154,6 +155,7 @@ def climb(
     num_steps: int,
     random_start: bool = False,
     threshold: Tensor | float | None = None,
+    precondition: Filter | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Climb one batch by PGD; return the images and the steps that each has made, ``[B]`` int64.
@@ -167,6 +169,7 @@ def climb(
         num_steps: Steps per image; 0 returns the clamped images.
         random_start: Begin at a random point of the ball.
         threshold: See :func:`ascend`.
+        precondition: What gradients are multiplied by; None for nothing.
         generator: Of the random start; drawn on the CPU.
 
     Raises:
@@ -179,6 +182,7 @@ def climb(
     slots = Slots(images, len(images))
     slots.enter(range(len(images)), center, labels, [0] * len(images), start)
     if num_steps:
-        for _ in ascend(objective, slots, Step(ball, step_size), num_steps, threshold=threshold):
+        step = Step(ball, step_size, precondition=precondition)
+        for _ in ascend(objective, slots, step, num_steps, threshold=threshold):
             pass
     return slots.images, torch.tensor(slots.num_steps, device=images.device)

@@ -40,7 +40,7 @@ def write_hub_files(guide: "Guide", folder: Path) -> None:
         )
     card = {key: value for key, value in guide.card.items() if key != "sha256"}
     card["energy"] = guide.energy_name
-    save_model(folder / "model.safetensors", guide.network, card)
+    save_model(folder / "model.safetensors", guide.network, card, beside=guide.spectra)
     write_text(folder / "config.json", json.dumps(card, indent=2) + "\n")
     text = README.format(
         name=card.get("name", folder.name),

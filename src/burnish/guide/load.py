@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from burnish.checkpoint import load_model
+from burnish.checkpoint import load_beside, load_model
 from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.guide.model import Guide
@@ -41,4 +41,4 @@ def load_guide(source: str | Path) -> Guide:
     if not card.get("classifies", True):
         raise InputError(f"{path} does not classify (it learned without labels), so cannot guide")
     card = {"name": path.stem, **card, "sha256": path_sha256(path)}
-    return Guide(network, card, card.get("energy", "logit")).eval()
+    return Guide(network, card, card.get("energy", "logit"), load_beside(path)).eval()

@@ -14,11 +14,14 @@ Model and You Should Treat it Like One", equations 4 and 5, https://arxiv.org/ab
 """
 
 import copy
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
 
+from burnish.ascent.spectrum import Filter, preconditioner, transport
 from burnish.ascent.step import Objective
 from burnish.errors import InputError, unknown
 from burnish.guide.objectives import LogitObjective, class_logit, objective_of
@@ -38,18 +41,22 @@ class Guide(nn.Module):
         card: What is known of it: ``name``, ``sha256``, the ``realness`` quantiles of real images,
             recommended settings under ``refine``, and ``network``, which rebuilds it.
         energy: ``logit`` or ``logsumexp``: what realness is.
+        spectra: Of the ``real`` and of the ``generated`` images that it was trained on, see
+            :mod:`burnish.ascent.spectrum`.
 
     Raises:
         InputError: There is no such energy.
     """
 
     def __init__(
-        self, network: nn.Module, card: dict[str, Any] | None = None, energy: str = "logit"
-    ) -> None:
+        self, network: nn.Module, card: dict[str, Any] | None = None, energy: str = "logit",
+        spectra: Mapping[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if energy not in ENERGIES:
             raise unknown("energy", energy, ENERGIES)
         self.network, self.card, self.energy_name = network, card or {}, energy
+        self.spectra = dict(spectra or {})
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, K]``, float32 whatever the precision inside."""
@@ -131,13 +138,38 @@ class Guide(nn.Module):
         above = min(below + 1, len(table) - 1)
         return table[below] + (place - below) * (table[above] - table[below])
 
+    def preconditioner(self) -> Filter:
+        """Return what gradients are multiplied by, see :mod:`burnish.ascent.spectrum`.
+
+        Raises:
+            InputError: The guide does not know the spectrum of real images.
+        """
+        return self._preconditioner.to(next(self.parameters()).device)
+
+    @cached_property
+    def _preconditioner(self) -> Filter:
+        return preconditioner(self._spectrum("real"))
+
+    def matcher(self) -> Filter:
+        """Return what gives images of its generator the spectrum of real ones; raises as above."""
+        spectra = self._spectrum("generated"), self._spectrum("real")
+        return transport(*spectra).to(next(self.parameters()).device)
+
+    def _spectrum(self, side: str) -> Tensor:
+        if side not in self.spectra:
+            raise InputError(
+                f"this guide does not know the spectrum of {side} images, so takes neither "
+                "precondition nor match_spectrum; guides of burnish adapt and of burnish train do"
+            )
+        return self.spectra[side]
+
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
         """Load a guide from a folder or a hub id, see :func:`burnish.load_guide`."""
         from burnish.guide.load import load_guide
 
         guide = load_guide(source)
-        return cls(guide.network, guide.card, guide.energy_name).eval()
+        return cls(guide.network, guide.card, guide.energy_name, guide.spectra).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors``, ``config.json`` and a model card, as the hub expects them.

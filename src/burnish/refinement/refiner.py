@@ -7,12 +7,13 @@ from torch import Tensor
 
 from burnish.ascent.balls import ball_of
 from burnish.ascent.loop import Gradient, Noise, Slots, ascend
+from burnish.ascent.spectrum import Filter
 from burnish.ascent.step import Step, value_and_gradient
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 from burnish.networks.frozen import Frozen
 from burnish.refinement.batching import Batch, climb_batches, in_batches
-from burnish.refinement.ledger import Ledger, Refined, stop_reasons
+from burnish.refinement.ledger import Refined, settle
 from burnish.refinement.presets import settings_for
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import BATCH_SIZE, compiled_gradient
@@ -62,7 +63,9 @@ class Refiner:
         self.threshold = guide.realness_quantile(self.settings.stop_quantile)
         self.objective = self.guide.objective(self.settings.objective)
         self.compile = compile
-        self._step = _step(self.settings)
+        precondition = self.settings.precondition == "spectrum"
+        self._step = _step(self.settings, guide.preconditioner() if precondition else None)
+        self._match = guide.matcher() if self.settings.match_spectrum else None
 
     def __call__(self, batches: Iterable[Samples], labels: Tensor | None) -> Iterator[Refined]:
         """Refine batch after batch, lazily and in order.
@@ -86,6 +89,16 @@ class Refiner:
         for batch in arrivals:
             yield self._refined(batch)
 
+    def start(self, images: Tensor) -> Tensor:
+        """Return where images ``[B, C, H, W]`` begin to climb: at themselves, or matched."""
+        match = self._match
+        if match is None or not len(images):
+            return images
+        (started,) = in_batches(
+            lambda part: (match(part).clamp(0, 1),), self.batch_size, images.to(self.device)
+        )
+        return started
+
     def path(self, images: Tensor, labels: Tensor, ids: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the images ``[B, C, H, W]`` as they are before the first and after each step.
 
@@ -106,7 +119,7 @@ class Refiner:
             newest = [old if new is None else new for old, new in zip(newest, found, strict=True)]
 
     def _path(self, images: Tensor, labels: Tensor, ids: Tensor) -> Iterator[Tensor]:
-        here = images.to(self.device)
+        here = self.start(images.to(self.device))
         slots = Slots(here, self.batch_size)
         slots.enter(range(len(here)), here, labels, ids.tolist())
         yield slots.images[: len(here)].to(images.device, copy=True)
@@ -138,37 +151,30 @@ class Refiner:
             here = labels[place : place + len(samples)]
             if len(here) < len(samples):
                 raise InputError(f"{len(labels)} labels are fewer than the images")
-            yield Batch.of(samples.to(self.device), here.to(self.device))
+            batch = Batch.of(samples.to(self.device), here.to(self.device))
+            batch.images = self.start(batch.images)
+            yield batch
             place += len(samples)
 
     @torch.no_grad()
     def _refined(self, done: Batch) -> Refined:
-        objective_after, realness_after = in_batches(
-            self.objective, self.batch_size, done.images, done.labels
-        )
-        if self.settings.num_steps == 0:
-            done.objective_before, done.realness_before = objective_after, realness_after
-        moved = (done.images - done.samples.images).flatten(1)
-        ledger = Ledger(
-            done.samples.ids.cpu(),
-            done.labels.cpu(),
-            done.objective_before.cpu(),
-            objective_after.cpu(),
-            done.realness_before.cpu(),
-            realness_after.cpu(),
-            moved.norm(dim=1).cpu(),
-            moved.abs().amax(1).cpu(),
-            done.num_steps,
-            stop_reasons(self.settings, done.num_steps, moved),
-        )
-        return Refined(done.samples.with_images(done.images).to("cpu"), ledger)
+        after = in_batches(self.objective, self.batch_size, done.images, done.labels)
+        if self._match is not None or self.settings.num_steps == 0:
+            # The first step, if there was one, has looked at other images than those given.
+            done.objective_before, done.realness_before = in_batches(
+                self.objective, self.batch_size, done.samples.images, done.labels
+            )
+        by_realness = "realness" in self.guide.card and self.settings.objective != "ce"
+        return settle(done, after, self.settings, by_realness=by_realness)
 
 
-def _step(settings: RefineSettings) -> Step:
+def _step(settings: RefineSettings, precondition: Filter | None) -> Step:
     assert settings.step_size is not None
     pgd = settings.update == "pgd"
-    ball = ball_of(settings.norm, settings.eps)
-    return Step(ball, settings.step_size, pgd, settings.noise_std, pgd or settings.clamp_each)
+    return Step(
+        ball_of(settings.norm, settings.eps), settings.step_size, pgd, settings.noise_std,
+        pgd or settings.clamp_each, precondition,
+    )  # fmt: skip
 
 
 def _noise(settings: RefineSettings) -> Noise | None:

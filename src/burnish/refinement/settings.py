@@ -26,6 +26,9 @@ class AscentSettings:
     """Length of a step, in the unit of eps; for sgld, the factor on the gradient."""
     num_steps: Annotated[int, Range(0)] = 7
     """Steps per image, at most."""
+    precondition: Literal["none", "spectrum"] = "none"
+    """spectrum: gradients are first multiplied by the square root of the spectrum of real images,
+    which keeps steps from spending their length on grain."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -43,7 +46,12 @@ class RefineSettings(AscentSettings):
     """Standard deviation of the noise of one sgld step."""
     clamp_each: bool = True
     """Clamp to [0, 1] after every sgld step, or once at the end."""
+    match_spectrum: bool = False
+    """First give images the spectrum of real ones, by a linear filter; the ball is centered on
+    the result."""
     stop_quantile: Annotated[float | None, Range(0, 1)] = None
     """Stop an image once its realness reaches this quantile of real images; none for never."""
     seed: int = 0
     """Seed of the sgld noise."""
+    keep_better: bool = False
+    """Leave an image exactly as it came if the guide finds it worse after the steps."""

@@ -146,10 +146,11 @@ def _climb(
         return sign * function(logits, labels), logits.detach().amax(1)
 
     assert samples.labels is not None and attack.step_size is not None
+    precondition = guide.preconditioner() if attack.precondition == "spectrum" else None
     return climb(
         objective, samples.images, samples.labels, ball=ball_of(attack.norm, attack.eps),
         step_size=attack.step_size, num_steps=attack.num_steps,
-        random_start=attack.random_start, threshold=threshold,
+        random_start=attack.random_start, threshold=threshold, precondition=precondition,
     )  # fmt: skip
 
 
