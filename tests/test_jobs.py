@@ -109,6 +109,7 @@ def test_a_refined_file_has_a_row_and_an_image_for_each_of_the_source(tmp_path):
     assert ledger["id"] == before.ids.tolist() and ledger["label"] == before.labels.tolist()
     assert card["mean_num_steps"] == sum(ledger["num_steps"]) / 6
     assert card["share_real_enough"] == ledger["stopped"].count("real enough") / 6
+    assert card["num_worse"] == sum(ledger["worse"]) and card["num_kept"] == 0
     assert card["threshold"] == 0.0 and card["guide"]["name"] == "some"
     assert json.loads(card_path(tmp_path / "refined").read_text()) == card
 

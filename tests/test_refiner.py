@@ -179,7 +179,7 @@ def test_the_ledger_says_what_was_done(guide, settings, objective):
         "linf_moved": moved.abs().amax(1),
         "num_steps": torch.full((16,), 5),
     }
-    assert list(ledger) == [*expected, "stopped"]
+    assert list(ledger) == [*expected, "worse", "stopped"]
     for name, value in expected.items():
         torch.testing.assert_close(
             torch.tensor(ledger[name]), value.detach(), rtol=1e-5, atol=1e-5
@@ -190,6 +190,41 @@ def test_the_ledger_says_what_was_done(guide, settings, objective):
     assert settings.eps is not None
     largest = max(ledger["l2_moved" if settings.norm == "l2" else "linf_moved"])
     assert 0.9 * settings.eps < largest <= settings.eps + 1e-6
+
+
+@pytest.mark.parametrize("objective", ["bce", "ce"])
+def test_images_that_got_worse_are_marked_or_kept_as_they_were(guide, objective):
+    # Steps of noise alone: some images rise and some fall.
+    settings = dataclasses.replace(SGLD, objective=objective, step_size=0.0)
+    samples = some_samples(32)
+    images, ledger = refine(Refiner(guide, settings), samples)
+    # The cross-entropy does not ask how real an image is, so that realness does not judge it.
+    name = "objective" if objective == "ce" else "realness"
+    before, after = (torch.tensor(ledger[f"{name}_{when}"]) for when in ("before", "after"))
+    worse = torch.tensor(ledger["worse"])
+    assert torch.equal(worse, after < before) and 0 < worse.sum() < 32
+    settings = dataclasses.replace(settings, keep_better=True)
+    kept, columns = refine(Refiner(guide, settings), samples)
+    assert torch.equal(kept[worse], samples.images[worse])
+    assert torch.equal(kept[~worse], images[~worse])
+    assert [reason == "kept as it was" for reason in columns["stopped"]] == worse.tolist()
+    assert not any(columns["worse"]) and columns["num_steps"] == ledger["num_steps"]
+    for column in ("l2_moved", "linf_moved"):
+        assert torch.equal(torch.tensor(columns[column]) == 0, worse)
+    for one in ("objective", "realness"):
+        expected = torch.tensor(ledger[f"{one}_before"]).where(
+            worse, torch.tensor(ledger[f"{one}_after"])
+        )
+        assert torch.equal(torch.tensor(columns[f"{one}_after"]), expected)
+
+
+def test_without_the_realness_of_real_images_the_objective_says_what_got_worse(guide):
+    del guide.card["realness"]
+    settings = dataclasses.replace(SGLD, objective="ce_minus_bce", step_size=0.0)
+    _, ledger = refine(Refiner(guide, settings), some_samples(32))
+    for name, judges in (("objective", True), ("realness", False)):
+        before, after = (torch.tensor(ledger[f"{name}_{when}"]) for when in ("before", "after"))
+        assert ((after < before).tolist() == ledger["worse"]) == judges
 
 
 def test_images_climb_until_they_are_real_enough_and_no_further(guide):

@@ -45,7 +45,10 @@ def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) 
     if plan.doubt:
         print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()
+    harm = f"{card['num_worse']} got worse by the guide"
+    if plan.settings.keep_better:
+        harm = f"{card['num_kept']} kept as they were"
     print(
         f"{out}: {card['num_images']} images, {card['mean_num_steps']:.1f} steps each, "
-        f"{card['share_real_enough']:.0%} stopped as real enough, {card['seconds']:.0f} s"
+        f"{card['share_real_enough']:.0%} stopped as real enough, {harm}, {card['seconds']:.0f} s"
     )

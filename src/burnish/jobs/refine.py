@@ -1,6 +1,7 @@
 """The job of refining: a file of images to a file of better ones, a ledger and a card."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from burnish.jobs.prefetch import prefetch
 from burnish.jobs.progress import progress
 from burnish.refinement.doubt import doubt
 from burnish.refinement.labels import choose_labels
+from burnish.refinement.ledger import KEPT
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
@@ -76,16 +78,17 @@ class RefinePlan(Plan):
         began = time.perf_counter()
         file, refiner, guide = self.opened
         labels = self._labels()
-        num_steps, num_real_enough = 0, 0
+        num_steps, num_worse, stopped = 0, 0, Counter[str]()
         aside_of = write_aside(ledger_path(self.out))
         with aside_of as aside, closing(LedgerFile(aside)) as ledger:
 
             def refined() -> Iterator[Samples]:
-                nonlocal num_steps, num_real_enough
+                nonlocal num_steps, num_worse
                 for part in progress("refine", refiner(prefetch(file), labels), len(file)):
                     ledger.add(part.ledger)
                     num_steps += int(part.ledger.num_steps.sum())
-                    num_real_enough += part.ledger.stopped.count("real enough")
+                    num_worse += int(part.ledger.worse.sum())
+                    stopped.update(part.ledger.stopped)
                     yield part.samples
 
             # Closed before the ledger, whatever happens: the other thread must not add to it then.
@@ -95,7 +98,9 @@ class RefinePlan(Plan):
             **{k: v for k, v in self.describe().items() if k not in ("out", "guide_sha256")},
             "guide": guide,
             "mean_num_steps": num_steps / len(file),
-            "share_real_enough": num_real_enough / len(file),
+            "share_real_enough": stopped["real enough"] / len(file),
+            "num_worse": num_worse,
+            "num_kept": stopped[KEPT],
             "seconds": time.perf_counter() - began,
             **provenance(),
         }

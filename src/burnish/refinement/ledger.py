@@ -6,13 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from burnish.refinement.batching import Batch
 from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples
+
+# Why an image stopped that is handed back unchanged.
+KEPT = "kept as it was"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """One row per image of a batch; all ``[B]``."""
+    """One row per image of a batch, as it is handed on; all ``[B]``."""
 
     ids: Tensor
     labels: Tensor
@@ -23,8 +27,12 @@ class Ledger:
     l2_moved: Tensor
     linf_moved: Tensor
     num_steps: Tensor
+    worse: Tensor
+    """Whether it looks less real than before. Where the guide does not know how real images look,
+    or the objective is the cross-entropy, which does not ask: whether the objective fell."""
     stopped: tuple[str, ...]
-    """Why: ``real enough``, ``no gradient``, ``all steps made`` or ``no steps asked``."""
+    """Why: ``real enough``, ``no gradient``, ``all steps made`` or ``no steps asked``; or ``kept
+    as it was``, where ``keep_better`` has taken the steps back."""
 
     def columns(self) -> dict[str, list[Any]]:
         """Return plain columns; ``ids`` are called ``id`` and ``labels`` ``label``."""
@@ -45,6 +53,45 @@ class Refined:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+
+def settle(
+    batch: Batch, after: tuple[Tensor, ...], settings: RefineSettings, *, by_realness: bool
+) -> Refined:
+    """Return the refined samples with their ledger; take back what ``keep_better`` says.
+
+    Args:
+        batch: Finished.
+        after: Objective and realness of the final images, each ``[B]``.
+        settings: Of the refinement.
+        by_realness: Realness says what got worse; else the objective does.
+    """
+    before = batch.objective_before, batch.realness_before
+    moved = (batch.images - batch.samples.images).flatten(1)
+    # An image that did not move is not worse, however two passes of the guide round.
+    worse = (after[by_realness] < before[by_realness]) & moved.any(1)
+    stopped = stop_reasons(settings, batch.num_steps, moved)
+    if settings.keep_better:
+        batch.images[worse] = batch.samples.images[worse]
+        after = after[0].where(~worse, before[0]), after[1].where(~worse, before[1])
+        moved = moved.where(~worse[:, None], 0)
+        pairs = zip(worse.tolist(), stopped, strict=True)
+        stopped = tuple(KEPT if kept else reason for kept, reason in pairs)
+        worse = worse.new_zeros(len(worse))
+    ledger = Ledger(
+        batch.samples.ids.cpu(),
+        batch.labels.cpu(),
+        before[0].cpu(),
+        after[0].cpu(),
+        before[1].cpu(),
+        after[1].cpu(),
+        moved.norm(dim=1).cpu(),
+        moved.abs().amax(1).cpu(),
+        batch.num_steps,
+        worse.cpu(),
+        stopped,
+    )
+    return Refined(batch.samples.with_images(batch.images).to("cpu"), ledger)
 
 
 def stop_reasons(settings: RefineSettings, num_steps: Tensor, moved: Tensor) -> tuple[str, ...]:
