@@ -51,6 +51,10 @@ class Dataset:
     def _channels(self) -> Tensor:
         return from_uint8(self.images_uint8[:10_000]).transpose(0, 1).flatten(1)
 
+    def __getitem__(self, rows: slice | Tensor) -> "Dataset":
+        """Return the data set of some rows, in their order."""
+        return Dataset(self.images_uint8[rows], self.labels[rows], self.source)
+
     def samples(self, rows: slice | Tensor = slice(None)) -> Samples:
         """Return some rows as samples whose ids are their places in the data set."""
         ids = torch.arange(len(self))[rows]

@@ -55,6 +55,8 @@ class TrainingConfig(Checked):
     """Steps between lines of log.jsonl."""
     validate_every: Annotated[int, Range(1)] = 500
     """Steps between validations."""
+    patience: Annotated[int, Range(0)] = 0
+    """Stop after so many validations without a better score; 0 for never."""
     save_every: Annotated[int, Range(1)] = 500
     """Steps between saved states."""
 
@@ -189,7 +191,8 @@ class JointConfig(Checked):
     network: dict[str, Any] = field(default_factory=lambda: {"name": "resnet"})
     """Network name and arguments."""
     start_from: str = ""
-    """A model file whose weights training starts from; empty for random ones."""
+    """A guide whose weights training starts from, by name or file; empty for random ones. Its last
+    layer begins anew where the number of classes differs."""
     generated: str = ""
     """File of generated images; empty to sample generators."""
     generated_by: tuple[str, ...] = ()
@@ -208,6 +211,8 @@ class JointConfig(Checked):
         eps=math.inf, step_size=0.1, num_steps=5, random_start=False
     )
     growth: GrowthConfig = GrowthConfig()
+    match_spectrum: bool = False
+    """Train on generated images that a linear filter has given the spectrum of the real ones."""
     early_stop: bool = True
     """Stop an attacked generated image that looks as real as the attacked real one beside it."""
     weights: dict[str, float] = field(default_factory=dict)

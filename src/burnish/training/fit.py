@@ -102,6 +102,8 @@ def fit(
         fitting.load_state_dict(saved)
     start = fitting.step
     stage.cut_log(start)
+    if fitting.is_stale():
+        return fitting.best_model()
     steps = train_steps(
         fitting.model, loss, batches, fitting.optimizer, accelerator, config, start
     )
@@ -127,8 +129,11 @@ def fit(
             found = validate(fitting.average.module.eval())
             stage.write_log(done, {f"validation/{k}": v for k, v in found.items()})
             fitting.compare(found["score"])
+        at_end = at_end or fitting.is_stale()
         if done % config.save_every == 0 or at_end:
             stage.save_state(fitting.state_dict())
+        if at_end:
+            break
     return fitting.best_model()
 
 
@@ -151,7 +156,7 @@ class _Fitting:
             "model": self.model, "ema": self.average, "optimizer": self.optimizer, "loss": loss,
             "scaler": accelerator.scaler,
         }  # fmt: skip
-        self.step = 0
+        self.config, self.step = config, 0
         self.best: dict[str, float] = {"score": -math.inf, "step": -1}
         self.best_state: dict[str, Tensor] | None = None
 
@@ -161,6 +166,11 @@ class _Fitting:
             self.best = {"score": score, "step": self.step}
             weights = self.average.module.state_dict()
             self.best_state = {name: value.detach().clone() for name, value in weights.items()}
+
+    def is_stale(self) -> bool:
+        """Return whether as many validations as the config's ``patience`` brought nothing."""
+        waited = self.step - max(self.best["step"], 0)
+        return 0 < self.config.patience * self.config.validate_every <= waited
 
     def best_model(self) -> nn.Module:
         """Return the averaged model, with the weights that were kept if any were."""

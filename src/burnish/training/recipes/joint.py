@@ -1,78 +1,158 @@
 """The recipe of a joint model, the guide."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from burnish.checkpoint import load_model, save_model
+from burnish import __version__
+from burnish.ascent.spectrum import Filter, measure_spectrum, transport
+from burnish.checkpoint import save_model
 from burnish.errors import InputError
 from burnish.files import path_sha256
 from burnish.generators.load import load_generator
+from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.networks.build import build
+from burnish.samples import from_uint8, to_uint8
 from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import write_samples
 from burnish.training.config import JointConfig
+from burnish.training.fit import fit
 from burnish.training.losses.joint import JointLoss
 from burnish.training.recipes.task import Batches, Task, make_images, network_arguments
-from burnish.training.run import Run
+from burnish.training.run import Run, Stage
 from burnish.training.validation import realness_card, validate_joint
+
+FILTERED_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class JointData:
+    """Real and generated images to train on, and those that are held out for validation."""
+
+    real: Dataset
+    real_held_out: Dataset
+    generated: Dataset
+    generated_held_out: Dataset
+
+    def __post_init__(self) -> None:
+        shapes = [list(side.images_uint8.shape[1:]) for side in (self.generated, self.real)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"generated images of shape {shapes[0]} for real images of shape {shapes[1]}"
+            )
+        classes = self.real.num_classes
+        for side in (self.generated, self.generated_held_out):
+            if side.labels.min() < 0 or side.num_classes > classes:
+                raise InputError(
+                    "the generated images have labels beyond those of the real images, "
+                    f"0 .. {classes - 1}"
+                )
 
 
 def train(task: Task) -> list[Path]:
     """Train the joint classifier-discriminator on real images and on generated ones."""
     config, stage = task.experiment.joint, task.run.joint
     generated = generated_images(config, task.run, task.device)
-    shapes = [list(images.images_uint8.shape[1:]) for images in (generated, task.real)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"generated images of shape {shapes[0]} for real images of shape {shapes[1]}"
-        )
-    if generated.labels.min() < 0 or generated.num_classes > task.real.num_classes:
-        raise InputError(
-            "the generated images have labels beyond those of the real images, "
-            f"0 .. {task.real.num_classes - 1}"
-        )
-    if config.start_from:
-        network, card = load_model(Path(config.start_from))
-        arguments = card["network"]
-    else:
-        torch.manual_seed(config.training.seed)
-        arguments = network_arguments(config.network, task.real)
-        network = build(arguments)
     # The first generated images are for validation.
-    count = min(1000, len(generated) // 10)
-    rows = torch.randperm(len(task.held_out), generator=stream(0, "validation"))[:count]
+    count = max(1, min(1000, len(generated) // 10))
+    data = JointData(task.real, task.held_out, generated[count:], generated[:count])
+    facts = {**task.trained_on, "generated": generated.source}
+    facts["generated_sha256"] = generated.sha256()
+    name = f"{task.experiment.name}-joint"
+    return [train_guide(config, data, stage, name=name, facts=facts, device=task.device)]
+
+
+def train_guide(
+    config: JointConfig, data: JointData, stage: Stage, *, name: str, facts: Mapping[str, Any],
+    device: str = "cpu",
+) -> Path:  # fmt: skip
+    """Train a guide; resume it if it was killed; return its file.
+
+    Args:
+        config: How.
+        data: On what.
+        stage: The folder of the training; the guide becomes its ``model``.
+        name: What the card calls it.
+        facts: What the images are, for the card; the training follows from their hashes.
+        device: Where to train.
+    """
+    network, arguments = _network(config, data.real)
+    sides = {"real": data.real, "generated": data.generated}
+    spectra = {side: measure_spectrum(_floats(images)) for side, images in sides.items()}
+    shown = data
+    if config.match_spectrum:
+        match = transport(spectra["generated"], spectra["real"])
+        seen, held_out = (_filtered(d, match) for d in (data.generated, data.generated_held_out))
+        shown = replace(data, generated=seen, generated_held_out=held_out)
+    count = min(len(data.real_held_out), len(data.generated_held_out))
+    rows = torch.randperm(len(data.real_held_out), generator=stream(0, "validation"))[:count]
     validate = validate_joint(
-        config, task.held_out.samples(rows), generated.samples(slice(0, count))
+        config, shown.real_held_out.samples(rows), shown.generated_held_out.samples()
     )
-    rest = Dataset(generated.images_uint8[count:], generated.labels[count:], generated.source)
-    real_batches = Batches(task.real, config.training)
-    generated_batches = Batches(rest, config.training, offset=1)
+    real_batches = Batches(shown.real, config.training)
+    generated_batches = Batches(shown.generated, config.training, offset=1)
     # How the finished guide is best used is no part of its training, and may be said later.
     trained = plain(replace(config, refine={}))
-    sha256 = generated.sha256()
-    best = task.fit(
-        Guide(network, energy=config.energy), JointLoss(config), config.training, stage,
-        trained | {"generated_sha256": sha256}, validate=validate,
-        batches=lambda step: (real_batches(step), generated_batches(step)),
+    hashes = {key: value for key, value in facts.items() if key != "generated"}
+    best: Any = fit(
+        Guide(network, energy=config.energy, spectra=spectra), JointLoss(config),
+        lambda step: (real_batches(step), generated_batches(step)), config.training, stage,
+        settings=trained | hashes, validate=validate, device=device,
     )  # fmt: skip
-    head = {
-        "kind": "joint classifier-discriminator", "name": f"{task.experiment.name}-joint",
-        "network": arguments, "energy": config.energy,
-        "image_shape": list(task.real.images_uint8.shape[1:]),
-        "realness": realness_card(best, task.held_out), "refine": config.refine,
+    card = {
+        "kind": "joint classifier-discriminator", "name": name, "network": arguments,
+        "energy": config.energy, "image_shape": list(data.real.images_uint8.shape[1:]),
+        "realness": realness_card(best, data.real_held_out),
+        "realness_generated": realness_card(best, data.generated_held_out),
+        "refine": config.refine, **facts, "validation": validate(best), "config": trained,
+        "burnish": __version__,
     }  # fmt: skip
-    card = task.card(
-        head, generated=generated.source, generated_sha256=sha256, validation=validate(best),
-        config=trained,
-    )  # fmt: skip
-    save_model(stage.model, best.network, card)
-    return [stage.model]
+    save_model(stage.model, best.network, card, beside=spectra)
+    return stage.model
+
+
+def _network(config: JointConfig, real: Dataset) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network that training begins with, and the arguments that build it."""
+    torch.manual_seed(config.training.seed)
+    if not config.start_from:
+        arguments = network_arguments(config.network, real)
+        return build(arguments), arguments
+    guide = load_guide(config.start_from)
+    if "network" not in guide.card:
+        raise InputError(
+            f"{config.start_from} cannot be started from; name it under network: instead, as "
+            f"{{name: pretrained, source: {config.start_from}, pretrained: true}}"
+        )
+    network, arguments = guide.network, dict(guide.card["network"])
+    channels, known = real.images_uint8.shape[1], arguments.get("in_channels")
+    if known not in (None, channels):
+        raise InputError(f"{config.start_from} takes {known} channels, the images have {channels}")
+    if arguments.get("num_classes") == real.num_classes:
+        return network, arguments
+    # Other classes: the last layer begins anew, and the rest is kept.
+    arguments["num_classes"] = real.num_classes
+    fresh, kept = build(arguments), network.state_dict()
+    begun = fresh.state_dict()
+    kept = {name: value for name, value in kept.items() if value.shape == begun[name].shape}
+    fresh.load_state_dict({**begun, **kept})
+    return fresh, arguments
+
+
+def _floats(data: Dataset) -> Iterator[Tensor]:
+    return (from_uint8(part) for part in data.images_uint8.split(FILTERED_AT_ONCE))
+
+
+def _filtered(data: Dataset, match: Filter) -> Dataset:
+    parts = [to_uint8(match(part).clamp(0, 1)) for part in _floats(data)]
+    return replace(data, images_uint8=torch.cat(parts))
 
 
 def generated_images(config: JointConfig, run: Run, device: str = "cpu") -> Dataset:

@@ -55,7 +55,8 @@ class Task:
         return Dataset(images, labels, f"{self.experiment.data.source}[{rows}]")
 
     @cached_property
-    def _trained_on(self) -> dict[str, str]:
+    def trained_on(self) -> dict[str, str]:
+        """What the cards of models say of the real images."""
         return {"data": self.real.source, "data_sha256": self.real.sha256()}
 
     def fit(
@@ -71,12 +72,12 @@ class Task:
         """Call :func:`burnish.training.fit.fit`, on the real images unless batches are given."""
         return fit(
             model, loss, batches or Batches(self.real, config), config, stage,
-            settings={**settings, **self._trained_on}, validate=validate, device=self.device,
+            settings={**settings, **self.trained_on}, validate=validate, device=self.device,
         )  # fmt: skip
 
     def card(self, head: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
         """Return the card of a model that was trained on the real images."""
-        return {**head, **self._trained_on, **rest, "burnish": __version__}
+        return {**head, **self.trained_on, **rest, "burnish": __version__}
 
 
 class Batches:
