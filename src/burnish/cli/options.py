@@ -11,7 +11,7 @@ import click
 from burnish.schema import Setting, settings_of
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
+METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
 def flag(name: str, default: Any, text: str, **options: Any) -> Decorator:
@@ -85,7 +85,8 @@ class _List(click.ParamType):
         self.item, self.name = item, f"list of {item.__name__}"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        item = click.BOOL if self.item is bool else self.item
         try:
-            return tuple(self.item(part) for part in value.split(",") if part)
+            return tuple(item(part) for part in value.split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a {self.name}", param, ctx)

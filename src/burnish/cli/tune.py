@@ -8,35 +8,55 @@ import click
 from burnish.cli.options import DEVICE, flag, flags, given
 from burnish.studies.tune import TuneOptions
 
+FEATURES = (
+    "Feature extractor, as for evaluate; give two or more, one of which saw no labels or other "
+    "images. [default: shipped ones for such images, and Inception if installed]"
+)
+REAL = "Real images: .npz, .parquet, folder, a data set, or rows of them as PATH[0-9999]."
+OUT = (
+    "A JSON file with every number. Beside it: the curve as .png and, if there are settings to "
+    "recommend, .settings.yaml for burnish refine --settings."
+)
 
-@click.command(short_help="Choose the settings of refinement for these images.")
+
+@click.command(short_help="Find the dose: the settings that help these images, or that none does.")
 @click.argument("samples", type=Path)
 @flag("--guide", str, "As for burnish refine.", required=True)
-@flag("--real", str, "Real images or their statistics, as for evaluate.", required=True)
-@flag("--features", str, "Feature extractor, as for burnish evaluate.")
-@flag("--out", Path("tuning.json"), "A JSON file with every row and the choice.")
+@flag("--real", str, REAL, required=True)
+@flag("--features", str, FEATURES, multiple=True)
+@flag("--out", Path("tuning.json"), OUT)
 @DEVICE
 @flags(TuneOptions)
 def tune(
-    samples: Path, guide: str, real: str, features: str | None, out: Path, device: str,
+    samples: Path, guide: str, real: str, features: tuple[str, ...], out: Path, device: str,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Sweep the settings of refinement on SAMPLES and choose by the FID.
+    """Find the settings of refinement that help SAMPLES, or say that none does.
 
-    The lowest FID wins whose recall is high enough; if no setting lowers the FID, the choice is to
-    leave the images as they are. Report on other images than those, and by another feature
-    extractor: the choice flatters what it was made with.
+    Half of the images are refined by every setting and compared with real ones by several feature
+    extractors. A setting is recommended if no extractor finds harm and those that never saw the
+    guide's kind of images (Inception) are sure of the gain. The choice is then confirmed on the
+    other half. It ends in one of three: use these settings; leave these images as they are; the
+    extractors disagree. Report on other images than these.
 
-    Example: burnish tune samples.npz --guide cifar10 --real cifar10/plain
+    SAMPLES may be some rows of a file, as PATH[0-1999].
+
+    Example: burnish tune samples.npz --guide cifar10 --real real.npz
     """
-    from burnish.files import check_target, write_json
+    from burnish.errors import InputError
+    from burnish.files import check_target
+    from burnish.studies.conclusion import settings_in_words
     from burnish.studies.tune import tune as run
+    from burnish.studies.tuning_files import write_tuning
 
+    if out.suffix != ".json":
+        raise InputError(f"{out}: the result is a .json; a .png and a .yaml go beside it")
     check_target(out, samples, Path(real))
-    tried = TuneOptions(**given(options))
-    result = run(samples, guide, real, features, tried, device=device)
-    write_json(out, result)
+    result = run(samples, guide, real, features, TuneOptions(**given(options)), device=device)
+    written = write_tuning(out, result)
     for row in result["rows"]:
-        numbers = "  ".join(f"{key} {row[key]:.4g}" for key in ("fid", "precision", "recall"))
-        print(f"{numbers}  {row['refine'] or 'as they are'}")
-    print(f"{out}: {result['chosen'] or 'leave these images as they are'}")
+        named = settings_in_words(row["settings"] or {})
+        found = "  ".join(f"{name} {scores['fid']:.4g}" for name, scores in row["scores"].items())
+        print(f"FD {found}  {named or 'as they are'}")
+    print(result["words"])
+    print(*written)

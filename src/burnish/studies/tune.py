@@ -1,115 +1,196 @@
-"""Tune: choose the settings of refinement for a guide.
+"""Tune: find the dose, the settings of refinement that help these images, or that none does."""
 
-Choose on samples, real images and a feature extractor that are used for nothing else; scores on
-these say nothing about other images.
-"""
-
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from burnish.errors import InputError
 from burnish.files import provenance
-from burnish.schema import Range, check
+from burnish.refinement.settings import RefineSettings
+from burnish.schema import Range, check, plain
 
 if TYPE_CHECKING:
     from burnish.guide.model import Guide
     from burnish.metrics.features import FeatureExtractor
+    from burnish.studies.drawn import Drawn
+
+MIN_IMAGES = 100
+# It has the defaults of RefineSettings, so that what is written down is all there is.
+PRESET = "golan24-pgd"
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """The values to try, all combinations of them, and the rule."""
+    """The values to try, all combinations of them, and the rule.
 
-    eps: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)
-    """Radii of the L2 ball in [0, 1] pixel units."""
-    num_steps: tuple[int, ...] = (15,)
+    Fields that hold several values are fields of RefineSettings and make the grid; what is left
+    empty is the guide's own.
+    """
+
+    eps: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+    """Radii of the ball in [0, 1] pixel units."""
+    num_steps: tuple[int, ...] = ()
     """Steps per image, at most."""
-    stop_quantile: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    """Quantiles of real images at which an image stops; not used for a guide without them."""
+    stop_quantile: tuple[float, ...] = ()
+    """Quantiles of real images at which an image stops."""
     objective: tuple[str, ...] = ()
-    """Objectives; by default logit for a joint model and ce for any other classifier."""
+    """Objectives."""
+    precondition: tuple[str, ...] = ()
+    """none, spectrum or both."""
+    match_spectrum: tuple[bool, ...] = ()
+    """false, true or both."""
     labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
     """The classes to refine towards."""
+    num_images: Annotated[int, Range(MIN_IMAGES)] = 1000
+    """Images to choose with, and as many others to confirm with; half of the images at most."""
+    num_real: Annotated[int, Range(MIN_IMAGES)] = 5000
+    """Real images to compare with, at most."""
     max_recall_loss: Annotated[float, Range(0, 1)] = 0.02
-    """How far the recall may fall."""
+    """How far the recall by any extractor may fall."""
+    max_precision_loss: Annotated[float, Range(0, 1)] = 0.02
+    """How far the precision by any extractor may fall."""
+    seed: int = 0
+    """Seed of the draw of images."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     """Inside the guide."""
-    batch_size: Annotated[int, Range(1)] = 100
-    """Images per network call."""
 
     def __post_init__(self) -> None:
         check(self)
-        if not (self.eps and self.num_steps):
-            raise InputError("eps and num_steps need at least one value each")
+        if not self.eps:
+            raise InputError("eps needs at least one value")
+
+
+GRID = [field.name for field in fields(TuneOptions) if isinstance(field.default, tuple)]
 
 
 def tune(
     samples: Path, guide: "str | Path | Guide", real: str,
-    features: "str | FeatureExtractor | None" = None, options: TuneOptions | None = None, *,
+    features: "Sequence[str | FeatureExtractor]" = (), options: TuneOptions | None = None, *,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """Sweep the settings of refinement and :func:`choose` among them.
+    """Try settings of refinement on half of some images, choose, and confirm on the other half.
 
     Args:
-        samples: Generated images.
+        samples: Generated images; some of their rows as ``PATH[0-9999]``.
         guide: Name, path or loaded guide.
-        real: Real images or their statistics, as for ``burnish evaluate --reference``.
-        features: Name, path or loaded feature extractor; by default that of the statistics.
-        options: What to try.
+        real: Real images, likewise, or the name of a data set.
+        features: Names, paths or loaded feature extractors, two or more; by default all shipped
+            ones for images of this shape, and Inception if its weights are installed.
+        options: What to try, and the rule of :mod:`burnish.studies.verdict`.
         device: Where to compute.
 
     Returns:
-        A dict for JSON: ``chosen``, the settings that won, and ``rows``, the metrics with each
-        setting. The first row, with ``refine`` None, is of the samples themselves; it wins if
-        no setting lowers the FID, and ``chosen`` is None then.
+        A dict for JSON: ``verdict`` (use, leave or disagree), ``words`` (the reasons), ``chosen``
+        (settings, None unless the verdict is use), ``rows`` (as they are, then each setting, with
+        ``scores`` by extractor and what speaks ``against`` it) and ``confirmation`` (as they are
+        and as chosen, on the other half), and what they depend on.
+
+    Raises:
+        InputError: There are too few images to judge, both sides are the same, something does not
+            fit together, or there are too few feature extractors.
     """
     from burnish.guide.load import load_guide
     from burnish.guide.model import Guide
-    from burnish.jobs.evaluate import plan_evaluate
-    from burnish.jobs.refine import plan_refine
+    from burnish.jobs.plan import resolve_device
+    from burnish.studies.conclusion import conclude
+    from burnish.studies.scorer import is_independent, load_extractors
+    from burnish.studies.sweep import Sweep
+    from burnish.studies.verdict import Rule, choose, harms, shortfalls, too_much
+
+    began, options = time.perf_counter(), options or TuneOptions()
+    device = resolve_device(device)
+    guide = (guide if isinstance(guide, Guide) else load_guide(guide)).to(device)
+    tried = grid(guide, options)
+    drawn, reference = _draw(str(samples), real, options)
+    extractors = load_extractors(features, drawn.images_uint8[:1], device)
+    half = len(drawn) // 2
+    sweep = Sweep(guide, extractors, drawn, tried, options.labels, options.precision)
+    with sweep.bar(drawn[:half], reference):
+        sweep.measure_reference(reference)
+        rows = sweep.rows(drawn[:half], tried)
+        names = [one.name for one in extractors if is_independent(one)]
+        rule = Rule(names, options.max_recall_loss, options.max_precision_loss)
+        chosen = choose(rows, rule)
+        confirmation: list[dict[str, Any]] = []
+        if chosen is not None:
+            confirmation = sweep.rows(drawn[half : 2 * half], [chosen["settings"]])
+    for row in rows[1:]:
+        spoken = harms(row, rows[0], rule) + shortfalls(row, rows[0], rule)
+        row["against"] = [*spoken, *filter(None, [too_much(row, rows, rule)])]
+    verdict, words = conclude(rows, confirmation, rule)
+    return {
+        "verdict": verdict,
+        "words": words,
+        "chosen": chosen["settings"] if chosen and verdict == "use" else None,
+        "labels": options.labels,
+        "samples": {"source": drawn.source, "sha256": drawn.sha256, "num_images": half},
+        "real": {
+            "source": reference.source, "sha256": reference.sha256, "num_images": len(reference)
+        },
+        "guide": {key: guide.card.get(key) for key in ("name", "kind", "sha256")},
+        "extractors": [
+            {"name": one.name, "sha256": one.sha256, "independent": is_independent(one)}
+            for one in extractors
+        ],
+        "rows": rows,
+        "confirmation": confirmation,
+        "options": plain(options),
+        "precision": sweep.precision,
+        "batch_size": sweep.batch_size,
+        "seconds": time.perf_counter() - began,
+        **provenance(),
+    }  # fmt: skip
+
+
+def grid(guide: "Guide", options: TuneOptions) -> list[dict[str, Any]]:
+    """Return the settings to try: fields of RefineSettings other than their defaults.
+
+    All combinations of the values in the options are taken, with the guide's own settings for what
+    is left open. The step size is left out: it follows from eps and num_steps.
+    """
     from burnish.refinement.presets import settings_for
 
-    options = options or TuneOptions()
-    guide = guide if isinstance(guide, Guide) else load_guide(guide)
-    is_joint = "realness" in guide.card
-    objectives = options.objective or ("logit" if is_joint else "ce",)
-    quantiles = options.stop_quantile if is_joint else ()
-    names = ("eps", "num_steps", "stop_quantile", "objective")
-    values = product(options.eps, options.num_steps, quantiles or (None,), objectives)
-    tries = [dict(zip(names, point, strict=True)) for point in values]
-    settings = [settings_for(guide, "golan24-pgd", **tried) for tried in tries]
-    with TemporaryDirectory() as folder:
-        refined, reference = Path(folder) / "refined.npz", Path(folder) / "reference.npz"
-        plan = plan_evaluate(samples, real, features, device=device, save_reference=reference)
-        extractor = plan.opened.extractor
-        rows: list[dict[str, Any]] = [{"refine": None, "nfe": 0.0, **plan.run()}]
-        if rows[0]["recall"] is None:
-            raise InputError(f"{samples} or {real}: too few images for a recall")
-        for tried, setting in zip(tries, settings, strict=True):
-            plan = plan_refine(
-                samples, guide, refined, settings=setting, labels=options.labels,
-                batch_size=options.batch_size, precision=options.precision, device=device,
-            )  # fmt: skip
-            nfe = plan.run()["mean_num_steps"]
-            found = plan_evaluate(refined, str(reference), extractor, device=device).run()
-            rows.append({"refine": tried, "nfe": nfe, **found, "generated": str(samples)})
-    return {
-        "samples": str(samples),
-        "guide": guide.card.get("name"),
-        "chosen": choose(rows, options.max_recall_loss)["refine"],
-        "rows": rows,
-        **provenance(),
-    }
+    own = plain(settings_for(guide, eps=options.eps[0]))
+    defaults = plain(RefineSettings())
+    base = {name: value for name, value in own.items() if value != defaults[name]}
+    if own["update"] == "pgd":
+        base.pop("step_size", None)
+    given = {name: getattr(options, name) or (own[name],) for name in GRID}
+    return [{**base, **dict(zip(given, point, strict=True))} for point in product(*given.values())]
 
 
-def choose(rows: Sequence[dict[str, Any]], max_recall_loss: float) -> dict[str, Any]:
-    """Return the row with the lowest ``fid`` of those whose ``recall`` is high enough.
+def _draw(samples: str, real: str, options: TuneOptions) -> "tuple[Drawn, Drawn]":
+    from burnish.hub import shipped
+    from burnish.studies.drawn import draw
 
-    It may be ``max_recall_loss`` below that of the first row, of the images before refinement.
-    """
-    floor = rows[0]["recall"] - max_recall_loss
-    return min((row for row in rows if row["recall"] >= floor), key=lambda row: row["fid"])
+    if real in shipped("reference"):
+        raise InputError(f"{real} is statistics by one extractor; --real takes real images")
+    if samples == real:
+        raise InputError(f"{samples} is compared with itself; give real images as --real")
+    drawn = draw(samples, 2 * options.num_images, options.seed, "tune/samples")
+    reference = draw(real, options.num_real, options.seed, "tune/real")
+    if len(drawn) < 2 * MIN_IMAGES:
+        raise InputError(
+            f"{samples}: {len(drawn)} images are too few to judge; at least {2 * MIN_IMAGES} are "
+            f"needed, {MIN_IMAGES} to choose with and {MIN_IMAGES} to confirm"
+        )
+    if len(reference) < MIN_IMAGES:
+        raise InputError(
+            f"{real}: {len(reference)} real images are too few to judge; at least {MIN_IMAGES} "
+            "are needed"
+        )
+    shapes = [list(one.images_uint8.shape[1:]) for one in (drawn, reference)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{samples} has images of shape {shapes[0]}, {real} of {shapes[1]}; bring them to one "
+            "size"
+        )
+    if (share := drawn.overlap(reference)) > 0.01:
+        raise InputError(
+            f"{share:.0%} of the images of {samples} are in {real}, pixel by pixel: these are not "
+            "generated and real images; check the paths"
+        )
+    return drawn, reference

@@ -1,0 +1,123 @@
+"""The work of :mod:`burnish.studies.tune`: refine images by many settings, and score all."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from burnish.errors import InputError
+from burnish.guide.model import Guide
+from burnish.metrics.features import FeatureExtractor
+from burnish.refinement.labels import choose_labels
+from burnish.refinement.presets import settings_for
+from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.speed import batch_size_for, choose_precision
+from burnish.samples import to_uint8
+from burnish.studies.drawn import Drawn
+from burnish.studies.scorer import Scorer, extract_all
+from burnish.studies.tune import PRESET
+
+NUM_TIMED, BATCH_SIZE = 16, 100
+
+
+class Sweep:
+    """Rows of scores of the same images by many settings.
+
+    Args:
+        guide: On its device.
+        extractors: What scores.
+        samples: Some of the images that will be refined.
+        tried: The settings that will be tried; each is checked here.
+        labels: given, pseudo, balanced or quotas.
+        precision: Inside the guide: float32, bfloat16, or auto for what is faster here.
+    """
+
+    def __init__(
+        self, guide: Guide, extractors: Sequence[FeatureExtractor], samples: Drawn,
+        tried: Sequence[Mapping[str, Any]], labels: str = "given", precision: str = "auto",
+    ) -> None:  # fmt: skip
+        if labels == "given" and samples.labels is None:
+            raise InputError(f"{samples.source} has no labels; tune with --labels pseudo")
+        shape = samples.images_uint8.shape[1:]
+        some = next(samples.batches(BATCH_SIZE))
+        check_fit(guide, some, samples.labels if labels == "given" else None)
+        for settings in tried:
+            Refiner(guide, settings_for(guide, PRESET, **settings))
+        self.batch_size = batch_size_for(guide.network, shape)
+        if precision == "auto":
+            precision = choose_precision(guide, shape, self.batch_size)
+        self.precision, self._guide, self._labels = precision, guide, labels
+        self._extractors, self._tried = extractors, tried
+        self._scorers: dict[str, Scorer] = {}
+
+    def refiner(self, settings: Mapping[str, Any]) -> Refiner:
+        """Return the refiner of some settings."""
+        resolved = settings_for(self._guide, PRESET, **settings)
+        return Refiner(self._guide, resolved, precision=self.precision, batch_size=self.batch_size)
+
+    def bar(self, images: Drawn, reference: Drawn) -> tqdm:
+        """Say how long it will take, from a few images, and return the progress bar."""
+        few, middle = images[:NUM_TIMED], self._tried[len(self._tried) // 2]
+        began = time.perf_counter()
+        extract_all([few.images_uint8], self._extractors)
+        scored = time.perf_counter()
+        batch = images[: self.batch_size]
+        for _ in self._refined(self.refiner(middle), batch, self._targets(batch)):
+            pass
+        refined = (time.perf_counter() - scored) / len(batch)
+        num_tried = len(self._tried) + 1  # and the choice, on other images
+        num_scored = len(reference) + len(images) * (num_tried + 2)
+        seconds = num_scored * (scored - began) / len(few) + len(images) * num_tried * refined
+        names = ", ".join(extractor.name for extractor in self._extractors)
+        what = f"{num_tried - 1} settings on {len(images)} images, the choice on as many others"
+        minutes = max(1, round(seconds / 60))
+        print(f"{what}; {names}: about {minutes} min", file=sys.stderr)
+        self._bar = tqdm(total=num_scored, desc="tune", unit="image", smoothing=0.1)
+        return self._bar
+
+    def measure_reference(self, reference: Drawn) -> None:
+        """Extract the features of real images."""
+        batches = reference.images_uint8.split(BATCH_SIZE)
+        features = extract_all(self._counted(batches), self._extractors)
+        self._scorers = {name: Scorer(rows) for name, rows in features.items()}
+
+    def rows(self, images: Drawn, tried: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the scores of images as they are and by each setting."""
+        before = self._scores(images.images_uint8.split(BATCH_SIZE))
+        scores: dict[str, Any] = {name: found.values for name, found in before.items()}
+        rows: list[dict[str, Any]] = [{"settings": None, "nfe": 0.0, "scores": scores}]
+        targets = self._targets(images)
+        for settings in tried:
+            steps: list[int] = []
+            after = self._scores(self._refined(self.refiner(settings), images, targets, steps))
+            scores = {name: found.since(before[name]) for name, found in after.items()}
+            nfe = sum(steps) / len(images)
+            rows.append({"settings": dict(settings), "nfe": nfe, "scores": scores})
+        return rows
+
+    def _scores(self, batches: Any) -> dict[str, Any]:
+        features = extract_all(self._counted(batches), self._extractors)
+        return {name: self._scorers[name](rows) for name, rows in features.items()}
+
+    def _refined(
+        self, refiner: Refiner, images: Drawn, targets: Tensor, steps: list[int] | None = None
+    ) -> Iterator[Tensor]:
+        for part in refiner(images.batches(self.batch_size), targets):
+            if steps is not None:
+                steps += part.ledger.num_steps.tolist()
+            yield to_uint8(part.samples.images)
+
+    def _targets(self, images: Drawn) -> Tensor:
+        if self._labels == "given":
+            assert images.labels is not None
+            return images.labels
+        logits = self.refiner(self._tried[0]).logits
+        return choose_labels(images.batches(BATCH_SIZE), logits, self._labels)
+
+    def _counted(self, batches: Any) -> Iterator[Tensor]:
+        for batch in batches:
+            yield batch
+            self._bar.update(len(batch))
