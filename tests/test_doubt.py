@@ -18,8 +18,8 @@ class Brightness(nn.Module):
         return images.mean((1, 2, 3))[:, None].expand(-1, 2)
 
 
-def refiner(objective="logit"):
-    card = {"realness": {"quantiles": [0.0, 0.5, 1.0]}, "refine": {"eps": 0.1}}
+def refiner(objective="logit", **card):
+    card = {"realness": {"quantiles": [0.0, 0.5, 1.0]}, "refine": {"eps": 0.1}, **card}
     head = nn.Linear(2, 2, bias=False)
     nn.init.eye_(head.weight)
     guide = burnish.Guide(nn.Sequential(Brightness(), head), card)
@@ -40,6 +40,20 @@ def test_more_than_a_quarter_that_look_real_are_doubtful(num_bright, num_dark, d
     assert bool(doubt(refiner(), some, some.labels)) == doubtful
     if doubtful:
         assert doubt(refiner(), some, some.labels).startswith("30% of these images")
+
+
+def test_images_outside_of_what_the_guide_knows_are_doubtful():
+    # 1 % and 99 % of the generated images that the guide knows: 0.201 and 0.299.
+    knows = {"realness_generated": {"quantiles": [0.2, 0.3]}}
+    levels = torch.tensor([0.25] * 10 + [0.2005] * 5 + [0.2995] * 5)
+    images = levels.view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone()
+    some = Samples(images, None, torch.arange(20))
+    assert not doubt(refiner(**knows), some)
+    some.images[0] = 0.1
+    said = doubt(refiner(**knows), some)
+    assert "55% of these images look unlike" in said
+    assert "burnish adapt" in said and "burnish tune" in said and "\n" not in said
+    assert not doubt(refiner(), some) and not doubt(refiner("ce", **knows), some)
 
 
 def test_cross_entropy_and_few_images_raise_no_doubt():
