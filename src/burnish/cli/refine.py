@@ -8,23 +8,27 @@ import click
 import yaml
 
 from burnish.cli.options import DRY_RUN, flag, flags, given
-from burnish.jobs.options import RefineOptions
+from burnish.jobs.options import RefineOptions, read_settings
 from burnish.refinement.settings import RefineSettings
 
 OUT = (
     "An .npz, a .parquet, or without suffix a folder of PNG. Beside it: OUT.ledger.parquet, one "
     "row per image, and OUT.card.json, the settings."
 )
+SETTINGS = "Settings that burnish tune found, a .settings.yaml; other flags override it."
 
 
 @click.command(short_help="Move images up the gradient of a guide.")
 @click.argument("samples", type=Path)
 @flag("--guide", str, "What is climbed, see above.", required=True)
 @flag("--out", Path("refined.npz"), OUT)
+@flag("--settings", Path, SETTINGS)
 @flags(RefineOptions)
 @flags(RefineSettings, note="by preset and guide, see --dry-run")
 @DRY_RUN
-def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) -> None:
+def refine(
+    samples: Path, guide: str, out: Path, settings: Path | None, dry_run: bool, **options: Any
+) -> None:
     """Move SAMPLES a few careful steps up the gradient of a guide.
 
     SAMPLES is an .npz (arr_0, arr_1), a .parquet, or a folder of images, flat or with one
@@ -39,7 +43,8 @@ def refine(samples: Path, guide: str, out: Path, dry_run: bool, **options: Any) 
     """
     from burnish.jobs.refine import plan_refine
 
-    plan = plan_refine(samples, guide, out, **given(options))
+    found = read_settings(settings) if settings else {}
+    plan = plan_refine(samples, guide, out, **{**found, **given(options)})
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     if plan.doubt:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from burnish.schema import Range, check
+from burnish.errors import InputError
+from burnish.refinement.settings import RefineSettings
+from burnish.schema import Range, check, load_yaml, read
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,27 @@ class RefineOptions:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class SettingsFile(RefineSettings):
+    """A file of settings, as ``burnish tune`` writes it."""
+
+    preset: str | None = None
+    labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the fields of RefineSettings, ``preset`` and ``labels`` that a YAML file gives.
+
+    Raises:
+        InputError: It is no such file; the message is one line.
+    """
+    values = load_yaml(path)
+    found = read(SettingsFile, values, str(path))
+    if not values:
+        raise InputError(f"{path} holds no settings; burnish tune writes such files")
+    return {name: getattr(found, name) for name in values}
 
 
 @dataclass(frozen=True)
