@@ -1,6 +1,7 @@
 """The doctor: attacks do harm, batches leave no trace, one entry per guide."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.samples import from_uint8
 from burnish.storage.datasets import Dataset
-from burnish.studies.doctor import doctor, examine, low_frequencies, low_frequency_share, table
+from burnish.studies.diagnosis import table, verdict
+from burnish.studies.doctor import doctor
+from burnish.studies.examine import READINGS, examine, low_frequencies, low_frequency_share
 from burnish.training.validation import tell_apart
 
 
@@ -20,7 +23,9 @@ def test_attacks_do_harm_and_batches_leave_no_trace(guide):
     # Labels that the guide agrees with, so that an attack has something to take away.
     data = Dataset(images, guide(from_uint8(images)).argmax(1), "random")
     real, generated = data.samples(slice(0, 10)), data.samples(slice(10, 20))
+    guide = guide.frozen()
     whole, parts = (examine(guide, real, generated, size) for size in (10, 3))
+    assert parts.pop("accuracy_by_range") == whole.pop("accuracy_by_range")
     assert parts == pytest.approx(whole, abs=1e-5)
     assert whole["accuracy_clean"] == 1 > whole["accuracy_robust"]
     assert whole["auc_attacked"] < whole["auc_clean"]
@@ -80,23 +85,131 @@ def write_images(tmp_path):
 
 
 def test_the_result_has_one_entry_per_guide(write_images):
-    real, generated = write_images("real.npz", 30), write_images("generated.npz", 6)
+    real, generated = write_images("real.npz", 30), write_images("generated.npz", 16)
     guides = ["fashion_mnist", str(shipped("features")["fashion_mnist/plain"])]
-    result = doctor(guides, str(real), generated)
+    result = doctor(guides, real=f"{real}[2-29]", samples=generated)
     assert [row["guide"] for row in result["guides"]] == guides
-    assert result["num_images"] == 6 and result["attacks"]["generated"]["eps"] == "inf"
+    assert result["num_images"] == 16 and result["attacks"]["generated"]["eps"] == "inf"
+    assert result["real"].endswith("real.npz[2-29]")
     assert result["low_frequency_share_of_white_noise"] == pytest.approx(37 / 28**2)
     for row in result["guides"]:
         assert len(row["sha256"]) == 64
         assert 0 <= row["accuracy_robust"] <= row["accuracy_clean"] <= 1
         assert row["auc_attacked"] <= row["auc_clean"]
+        # Labels of noise mean nothing.
+        assert row["verdict"].startswith("Not a classifier of these labels")
     text = table(result)
     assert "low frequencies" in text and "| fashion_mnist | " in text
+    assert sum("Not a classifier" in line for line in text.splitlines()) == 2
 
 
-def test_a_guide_that_does_not_fit_is_named(write_images):
-    rgb, generated = write_images("rgb.npz", 4, channels=3), write_images("generated.npz", 4)
-    with pytest.raises(InputError, match=r"fashion_mnist: .*not \[3, 28, 28\]"):
-        doctor(["fashion_mnist"], str(rgb), generated)
-    with pytest.raises(InputError, match="at least one guide"):
-        doctor([], str(rgb), generated)
+def test_without_images_the_card_speaks_and_one_side_measures_what_it_can(write_images):
+    text = table(doctor(["fashion_mnist"]))
+    assert "consistency model, one step" in text and "knows the realness of real" in text
+    assert "--samples, --real" in text and "|" not in text
+    samples = doctor(["fashion_mnist"], samples=write_images("generated.npz", 16))["guides"][0]
+    assert {"share_looks_real", "low_frequency_share"} <= samples.keys()
+    assert "accuracy_clean" not in samples and "--real" in samples["verdict"]
+    real = doctor(["fashion_mnist"], real=str(write_images("real.npz", 16)))["guides"][0]
+    assert "accuracy_robust" in real and "auc_clean" not in real
+
+
+GOOD = {
+    "accuracy_clean": 0.6, "accuracy_robust": 0.3, "accuracy_by_range": {"as they are": 0.6},
+    "auc_clean": 0.9, "auc_attacked": 0.2, "share_looks_real": 0.1, "low_frequency_share": 0.2,
+}  # fmt: skip
+CASES = {
+    "Fine": {},
+    "Wrong input": {"accuracy_by_range": {"as they are": 0.6, "inverted": 0.8}},
+    "Not a classifier of these labels": {
+        "accuracy_clean": 0.18,
+        "accuracy_by_range": {"as they are": 0.18},
+    },
+    "Not robust": {"accuracy_robust": 0.1},
+    "It cannot tell these images from real ones": {"share_looks_real": 0.3},
+    "It cannot tell": {"auc_clean": 0.55},
+}
+
+
+@pytest.mark.parametrize("start", CASES)
+def test_the_verdict_names_the_first_fault(start):
+    said = verdict({**GOOD, **CASES[start]}, num_real=1000, most_frequent=0.1)
+    assert said.startswith(start) and "\n" not in said
+    if start.startswith("It cannot"):
+        assert "burnish adapt" in said
+
+
+def test_the_verdict_knows_shortcuts_and_guides_that_climb_the_class():
+    kwargs = {"num_real": 1000, "most_frequent": 0.1}
+    said = verdict(GOOD, shortcuts=["compression: blocks", "gray: no color"], **kwargs)
+    assert "something trivial does, too: compression: blocks" in said
+    said = verdict({**GOOD, "share_looks_real": 0.5}, climbs_class=True, **kwargs)
+    assert said.startswith("A robust classifier")
+    # By chance, another reading is a little better of few images.
+    few = {**GOOD, "accuracy_by_range": {"as they are": 0.6, "inverted": 0.8}}
+    assert verdict(few, num_real=50, most_frequent=0.1).startswith("Fine")
+
+
+class Rescaled(torch.nn.Module):
+    """A guide's network behind what somebody put in front of it."""
+
+    def __init__(self, network, undo):
+        super().__init__()
+        self.network, self.undo = network, undo
+
+    def forward(self, images):
+        return self.network(self.undo(images))
+
+
+UNDO = {
+    "scaled to -1 .. 1": lambda images: (images + 1) / 2,
+    "scaled to 0 .. 255": lambda images: images / 255,
+    "with the normalization of ImageNet": lambda images: (
+        images * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    ),
+    "with red and blue swapped": lambda images: images.flip(1),
+}
+
+
+COLORS = torch.tensor([[0.3, 0.5, 0.6], [0.6, 0.3, 0.5], [0.35, 0.3, 0.45], [0.65, 0.6, 0.35]])
+
+
+class NearestColor(torch.nn.Module):
+    """The class is the one of four colors that is nearest to the mean color."""
+
+    def forward(self, images):
+        return -100 * (images.mean((2, 3))[:, None] - COLORS).square().sum(2)
+
+
+@pytest.mark.parametrize("reading", UNDO)
+def test_a_network_that_expects_other_pixels_is_found_out(reading):
+    labels = torch.arange(200) % 4
+    images = COLORS[labels][:, :, None, None] + 0.2 * (torch.rand(200, 3, 8, 8) - 0.5)
+    real = Dataset((images * 255).byte(), labels, "colors").samples()
+    undo = UNDO[reading]
+    torch.testing.assert_close(undo(READINGS[reading](images)), images)
+    for network, right in ((NearestColor(), True), (Rescaled(NearestColor(), undo), False)):
+        numbers = examine(Guide(network).eval(), real, None)
+        said = verdict(numbers, num_real=200, most_frequent=0.25)
+        assert ("Wrong input" in said) != right and (reading in said) != right
+        assert numbers["accuracy_by_range"]["as they are"] >= 0.9 or not right
+
+
+def test_bad_input_is_refused_in_one_line(write_images, tmp_path):
+    rgb, generated = write_images("rgb.npz", 20, channels=3), write_images("generated.npz", 20)
+    few, same = write_images("few.npz", 9), str(generated)
+    no_labels = tmp_path / "bare.npz"
+    np.savez(no_labels, arr_0=np.zeros((20, 28, 28, 1), np.uint8))
+    cases: list[tuple[str, list[str], dict[str, Any]]] = [
+        (r"fashion_mnist: .*not \[3, 28, 28\]", ["fashion_mnist"], {"samples": rgb}),
+        ("at least one guide", [], {}),
+        ("few.npz: 9 images are too few", ["fashion_mnist"], {"samples": same, "real": few}),
+        ("are the real ones", ["fashion_mnist"], {"samples": generated, "real": same}),
+        ("no labels", ["fashion_mnist"], {"real": no_labels}),
+        ("at least 16", ["fashion_mnist"], {"num_images": 15}),
+    ]
+    for wanted, guides, arguments in cases:
+        with pytest.raises(InputError, match=wanted) as raised:
+            doctor(guides, **arguments)
+        assert "\n" not in str(raised.value)

@@ -11,27 +11,30 @@ REAL = (
 )
 
 
-@click.command(short_help="Examine guides: accuracy, realness, gradients, under attack too.")
+@click.command(short_help="Examine guides: what they are, whether they help your images.")
 @click.argument("guides", nargs=-1, required=True)
-@flag("--real", str, REAL, required=True)
-@flag("--generated", Path, "Generated images with labels.", required=True)
+@flag("--samples", str, "Generated images with labels.")
+@flag("--real", str, REAL)
 @flag("--num-images", 1000, "Images to look at, of each kind.")
 @flag("--out", Path("guides.json"), "A JSON file with all numbers.")
 @DEVICE
 def doctor(
-    guides: tuple[str, ...], real: str, generated: Path, num_images: int, out: Path, device: str
-) -> None:
+    guides: tuple[str, ...], real: str | None, samples: str | None, num_images: int, out: Path,
+    device: str,
+) -> None:  # fmt: skip
     """Examine GUIDES as classifiers, as discriminators, and by their gradients.
 
-    Any classifier can stand beside the guides, as what a standard, not robust one would be.
+    Says of each guide whether it can help these images, and what to do if not. Some rows of a file
+    are meant by PATH[0-999]. Any classifier can stand beside the guides, as what a standard, not
+    robust one would be.
 
-    Example: burnish doctor cifar10 cifar10-robust --real cifar10 --generated samples.npz
+    Example: burnish doctor cifar10 cifar10-robust --samples samples.npz --real cifar10
     """
     from burnish.files import check_target, write_json
+    from burnish.studies.diagnosis import table
     from burnish.studies.doctor import doctor as run
-    from burnish.studies.doctor import table
 
-    check_target(out, generated, Path(real))
-    result = run(guides, real, generated, num_images=num_images, device=device)
+    check_target(out, *(Path(path) for path in (samples, real) if path))
+    result = run(guides, samples=samples, real=real, num_images=num_images, device=device)
     write_json(out, result)
     print(table(result))
