@@ -3,10 +3,10 @@
 Each function takes images ``[N, C, H, W]`` uint8; :mod:`burnish.studies.shortcuts` compares them.
 """
 
-import math
-
 import torch
 from torch import Tensor
+
+from burnish.ascent.spectrum import dct_basis
 
 
 def luma(images_uint8: Tensor) -> Tensor:
@@ -15,14 +15,6 @@ def luma(images_uint8: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images[:, 0]
     return torch.einsum("nchw,c->nhw", images, images.new_tensor([0.299, 0.587, 0.114]))
-
-
-def dct_matrix(size: int) -> Tensor:
-    """Return the orthonormal discrete cosine transform (DCT-II), ``[size, size]``."""
-    places = torch.arange(size, dtype=torch.float32)
-    rows = torch.cos(math.pi * (2 * places + 1) * places[:, None] / (2 * size))
-    rows[0] /= math.sqrt(2)
-    return rows * math.sqrt(2 / size)
 
 
 def block_grid(images_uint8: Tensor) -> float:
@@ -39,7 +31,7 @@ def block_grid(images_uint8: Tensor) -> float:
     height, width = ((size - 7) // 8 * 8 for size in brightness.shape[1:])
     if height < 8 or width < 8:
         return 0.0
-    matrix, places = dct_matrix(8), torch.arange(8)
+    matrix, places = dct_basis(8).float(), torch.arange(8)
     high = places[:, None] + places >= 8
     shares = []
     for top in range(8):
@@ -60,7 +52,8 @@ def high_frequencies(images_uint8: Tensor) -> float:
     """
     brightness = luma(images_uint8)
     height, width = brightness.shape[1:]
-    energy = (dct_matrix(height) @ brightness @ dct_matrix(width).T).square().mean(0)
+    over_rows, over_columns = (dct_basis(size).float() for size in (height, width))
+    energy = (over_rows @ brightness @ over_columns.T).square().mean(0)
     rows, columns = torch.arange(height) / height, torch.arange(width) / width
     energy[0, 0] = 0
     high = torch.maximum(rows[:, None], columns) >= 0.75
