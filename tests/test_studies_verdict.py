@@ -7,7 +7,7 @@ from burnish.studies.verdict import Rule, choose, harms, shortfalls, too_much
 
 # Ganz & Elad 2023, "BIGRoC", https://arxiv.org/abs/2108.03702: outputs of the released notebook
 # for ImageNet 256 (https://github.com/royg27/BIGRoC), 50,000 images, guided-diffusion's evaluator
-# with Inception. eps: Inception Score, FID, sFID, precision, recall. The first is of no refinement.
+# with Inception. eps: Inception Score, FID, sFID, precision, recall. eps 0 is no refinement.
 ADM_G_PSEUDO = {
     0: (186.70, 4.587, 5.247, 0.815, 0.522),
     1.5: (214.63, 4.103, 5.113, 0.840, 0.503),

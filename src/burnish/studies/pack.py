@@ -38,7 +38,7 @@ def pack(
             raise InputError(f"there is no file {tuning}; run burnish tune first")
         card["refine"] = json.loads(tuning.read_text())["chosen"]
         if card["refine"] is None:
-            raise InputError(f"{tuning} chose no setting: none lowered the FID of its samples")
+            raise InputError(f"{tuning} chose no setting; its words say why")
     written = [out / "guide.safetensors"]
     save_model(written[0], network, card, half=True)
     if real is None:
