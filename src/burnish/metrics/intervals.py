@@ -17,7 +17,7 @@ sides have it, and it cancels as far as the images stay alike. Of a larger chang
 differences grow as N falls, and images that lose variance gain. In simulations (heavy-tailed
 features, N / D from 25 down to 1/4) the standard error was .95 to 1.4 times the true one, also for
 N < D. The interval covered the mean of the difference *at that N* in 93 to 100 % of the cases;
-but for N < 2 D it seldom covered the difference of infinitely many images. Therefore compare FDs
+but for N up to 2 D it mostly missed the difference of infinitely many images. So compare FDs
 of equal N alone, and where N is less than a few times D believe a change only if the KID, which
 has no such bias, says the same. (Bootstrap percentiles would be worse: resampling repeats images,
 which adds the bias of fewer images to an FD, and pairs of equal images to a KID.)
