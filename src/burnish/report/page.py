@@ -15,7 +15,7 @@ from burnish.report.tables import features_table, headline, overview
 from burnish.report.text import render
 
 # Shown in the tables, or as settings.
-NOT_PROVENANCE = {"refine", "warnings", "num_neighbors"}
+NOT_PROVENANCE = {"refine", "warnings", "num_neighbors", "note"}
 
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
@@ -62,6 +62,7 @@ def _section(source: Source) -> dict[str, Any]:
         "name": source.name,
         "headline": said,
         "lead": lead,
+        "note": source.facts.get("note"),
         "tables": [features_table(scores) for scores in source.scores],
         "galleries": galleries(source.pair) if source.pair else None,
         "charts": [*_ledger_charts(source), *run_charts(source.log)],
