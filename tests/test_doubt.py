@@ -1,5 +1,7 @@
 """A guide that cannot tell images from real ones says so before it changes them."""
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from burnish.jobs.refine import plan_refine
 from burnish.refinement.doubt import doubt
 from burnish.refinement.presets import settings_for
 from burnish.samples import Samples
+from burnish.storage.formats import write_samples
 
 
 class Brightness(nn.Module):
@@ -18,11 +21,15 @@ class Brightness(nn.Module):
         return images.mean((1, 2, 3))[:, None].expand(-1, 2)
 
 
-def refiner(objective="logit", **card):
+def brightness_guide(**card):
     card = {"realness": {"quantiles": [0.0, 0.5, 1.0]}, "refine": {"eps": 0.1}, **card}
     head = nn.Linear(2, 2, bias=False)
     nn.init.eye_(head.weight)
-    guide = burnish.Guide(nn.Sequential(Brightness(), head), card)
+    return burnish.Guide(nn.Sequential(Brightness(), head), card)
+
+
+def refiner(objective="logit", **card):
+    guide = brightness_guide(**card)
     return burnish.Refiner(guide, settings_for(guide, "golan24-pgd", eps=0.1, objective=objective))
 
 
@@ -79,3 +86,36 @@ def test_images_that_were_refined_already_are_doubtful_and_refused_by_strict(tmp
             precision="float32",
             strict=True,
         )
+
+
+def test_a_file_keeps_the_bytes_of_images_that_got_worse(tmp_path):
+    path = write_samples(tmp_path / "in.npz", [samples(20, 20)], 40)
+    # Noise alone makes images brighter or darker, at random.
+    noise = {"update": "sgld", "step_size": 0.0, "noise_std": 0.1, "num_steps": 1, "eps": 9.0}
+    options = {"preset": "golan24-pgd", "precision": "float32", "compile": "never", **noise}
+    before = np.load(path)["arr_0"]
+    after, cards = {}, {}
+    for name, keep in (("a", False), ("b", True)):
+        plan = plan_refine(
+            path, brightness_guide(), tmp_path / f"{name}.npz", keep_better=keep, **options
+        )
+        cards[name] = plan.run()
+        after[name] = np.load(tmp_path / f"{name}.npz")["arr_0"]
+    worse = np.array(pq.read_table(tmp_path / "a.npz.ledger.parquet")["worse"])
+    assert cards["a"]["num_worse"] == cards["b"]["num_kept"] == worse.sum()
+    assert cards["a"]["num_kept"] == cards["b"]["num_worse"] == 0 < worse.sum() < 40
+    assert (after["b"][worse] == before[worse]).all()
+    assert (after["b"][~worse] == after["a"][~worse]).all()
+    stopped = pq.read_table(tmp_path / "b.npz.ledger.parquet")["stopped"].to_pylist()
+    assert [reason == "kept as it was" for reason in stopped] == worse.tolist()
+
+
+def test_tensors_keep_what_got_worse_too():
+    some = samples(20, 20)
+    options = {"update": "sgld", "step_size": 0.0, "noise_std": 0.1, "num_steps": 1, "eps": 9.0}
+    options |= {"guide": brightness_guide(), "labels": some.labels, "preset": "golan24-pgd"}
+    with pytest.warns(UserWarning, match="50% of these images"):
+        free, kept = (burnish.refine(some.images, keep_better=k, **options) for k in (False, True))
+    darker = free.mean((1, 2, 3)) < some.images.mean((1, 2, 3))
+    assert 0 < darker.sum() < 40
+    assert torch.equal(kept, torch.where(darker[:, None, None, None], some.images, free))

@@ -48,14 +48,15 @@ def refine(
         precision: ``float32`` or ``bfloat16`` inside the guide.
         batch_size: Images per call of the guide; None for 32 on a CPU and 512 on a GPU.
         overrides: Fields of :class:`~burnish.refinement.settings.RefineSettings`, such as ``eps``,
-            ``num_steps`` and ``objective``: a name, or a function
+            ``num_steps``, ``keep_better`` and ``objective``: a name, or a function
             ``(logits [B, K], labels [B]) -> values [B]``.
 
     Returns:
         ``[B, C, H, W]`` in [0, 1], on the device of ``images``.
 
     Warns:
-        UserWarning: The guide can hardly tell the images from real ones, and may make them worse.
+        UserWarning: The guide can hardly tell the images from real ones, or was made for others,
+            and may make them worse.
 
     Raises:
         InputError: An input or a setting is missing, unknown or does not fit the guide.

@@ -46,7 +46,8 @@ class RefineOptions:
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the gradient: always, never, or auto for long jobs where measuring says it pays."""
     strict: bool = False
-    """Refuse images that the guide can hardly tell from real ones, which it may make worse."""
+    """Refuse images that the guide can hardly tell from real ones, or that are unlike those that
+    it knows: it may make them worse."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
 
