@@ -28,8 +28,8 @@ def brightness_guide(**card):
     return burnish.Guide(nn.Sequential(Brightness(), head), card)
 
 
-def refiner(objective="logit", **card):
-    guide = brightness_guide(**card)
+def refiner(objective="logit", card=None):
+    guide = brightness_guide(**(card or {}))
     return burnish.Refiner(guide, settings_for(guide, "golan24-pgd", eps=0.1, objective=objective))
 
 
@@ -55,12 +55,12 @@ def test_images_outside_of_what_the_guide_knows_are_doubtful():
     levels = torch.tensor([0.25] * 10 + [0.2005] * 5 + [0.2995] * 5)
     images = levels.view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone()
     some = Samples(images, None, torch.arange(20))
-    assert not doubt(refiner(**knows), some)
+    assert not doubt(refiner(card=knows), some)
     some.images[0] = 0.1
-    said = doubt(refiner(**knows), some)
+    said = doubt(refiner(card=knows), some)
     assert "55% of these images look unlike" in said
     assert "burnish adapt" in said and "burnish tune" in said and "\n" not in said
-    assert not doubt(refiner(), some) and not doubt(refiner("ce", **knows), some)
+    assert not doubt(refiner(), some) and not doubt(refiner("ce", knows), some)
 
 
 def test_cross_entropy_and_few_images_raise_no_doubt():
