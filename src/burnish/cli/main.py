@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from burnish import __version__
+from burnish.cli.adapt import adapt
 from burnish.cli.demo import demo
 from burnish.cli.doctor import doctor
 from burnish.cli.evaluate import evaluate
@@ -20,7 +21,7 @@ from burnish.cli.train import train
 from burnish.cli.tune import tune
 from burnish.errors import InputError, unknown
 
-COMMANDS = (demo, sample, refine, evaluate, report, train, tune, doctor, measure, pack)
+COMMANDS = (demo, sample, refine, evaluate, report, adapt, tune, train, doctor, measure, pack)
 
 
 class _Commands(click.Group):

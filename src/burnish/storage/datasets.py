@@ -1,6 +1,7 @@
 """Labeled real images by name or path, in memory as uint8, as training reads them."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def parse_rows(text: str, count: int) -> slice:
     return slice(int(first), int(last) + 1)
 
 
-def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
+def load_dataset(
+    source: str, rows: str = "", split: str = "train",
+    label: Callable[[Tensor], Tensor] | None = None,
+) -> Dataset:  # fmt: skip
     """Load labeled images.
 
     Args:
@@ -88,6 +92,8 @@ def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
         rows: ``"first-last"``, both included; empty for all. Of a path, only images up to the last
             row are read.
         split: ``train`` or ``test``, for names that have them.
+        label: Gives images ``[B, C, H, W]`` in [0, 1] from a file without labels their classes,
+            ``[B]``; without it such a file is refused.
     """
     name = f"{source}[{rows}]" if rows else source
     if source in NAMES and not Path(source).exists():
@@ -95,17 +101,20 @@ def load_dataset(source: str, rows: str = "", split: str = "train") -> Dataset:
         part = parse_rows(rows, len(images))
         return Dataset(images[part], labels[part], name)
     file = open_samples(source)
-    if file.labels is None:
+    if file.labels is None and label is None:
         raise InputError(f"{source} has no labels; training needs one per image")
     part = parse_rows(rows, len(file))
-    kept, end = [], 0
+    kept, labels, end = [], [], 0
     for batch in file:
         start, end = end, end + len(batch)
         if end > part.start:
-            kept.append(to_uint8(batch.images[max(part.start - start, 0) : part.stop - start]))
+            images = batch.images[max(part.start - start, 0) : part.stop - start]
+            kept.append(to_uint8(images))
+            if file.labels is None and label is not None:
+                labels.append(label(images))
         if end >= part.stop:
             break
-    return Dataset(torch.cat(kept), file.labels[part], name)
+    return Dataset(torch.cat(kept), torch.cat(labels) if labels else file.labels[part], name)
 
 
 def _downloaded(name: str, split: str) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,248 @@
+"""Adapt: a joint guide for the images of one generator, from a guide that has not seen them.
+
+Both sides are split at random: most images are trained on, a few validate the training, and the
+rest find the dose (:mod:`burnish.studies.tune`). The training is that of a joint guide, begun from
+another guide's weights, with attacks that step along the preconditioned gradient as the refinement
+will.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from burnish.ascent.step import value_and_gradient
+from burnish.checkpoint import load_beside, load_model, save_model
+from burnish.errors import InputError
+from burnish.files import check_target, write_json
+from burnish.guide.load import load_guide
+from burnish.guide.model import Guide
+from burnish.jobs.evaluate import ROWS
+from burnish.jobs.plan import Plan, resolve_device
+from burnish.jobs.refine import plan_refine
+from burnish.refinement.speed import choose_precision
+from burnish.report.inputs import read_json
+from burnish.report.page import write_report
+from burnish.seeds import stream
+from burnish.storage.datasets import Dataset, load_dataset
+from burnish.storage.formats import write_samples
+from burnish.studies.adapt_options import MIN_STEPS, NUM_STEPS, AdaptOptions, scale_of, training_of
+from burnish.studies.scorer import load_extractors
+from burnish.studies.shortcuts import find_shortcuts
+from burnish.studies.tune import TuneOptions, tune
+from burnish.studies.tuning_files import write_tuning
+from burnish.training.recipes.joint import JointData, train_guide
+from burnish.training.run import Stage
+
+# Images of each side: fewer teach little, and a dose needs two halves of 100.
+MIN_IMAGES, MIN_TUNING = 500, 200
+# Radii that are tried, for images of 32x32x3 values.
+RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
+# Gradients of a batch that a step costs: two attacks on real images, about eight on generated
+# ones, and the training pass over both, which counts for three.
+GRADIENTS_PER_STEP = 13
+
+
+class Opened(NamedTuple):
+    """What a plan has opened; ``tuning`` are the generated and the real images for the dose."""
+
+    data: JointData
+    tuning: tuple[Dataset, Dataset]
+
+
+@dataclass(frozen=True)
+class AdaptPlan(Plan):
+    """A guide that is to be adapted."""
+
+    out: Path
+    samples: str
+    samples_sha256: str
+    real: str
+    real_sha256: str
+    start: str
+    start_sha256: str | None
+    options: AdaptOptions
+    features: tuple[str, ...]
+    scale: float
+    num_steps: int
+    precision: Any
+    device: str
+    seconds: float
+    """How long the training is expected to take."""
+    warnings: tuple[str, ...]
+    """Trivial differences of the two sides, which a guide would learn instead of realism."""
+    opened: Opened = field(repr=False, compare=False)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what the guide follows from; it stands in ``OUT/adapt.json``."""
+        free = ("out", "device", "seconds", "warnings")
+        return {key: value for key, value in self.describe().items() if key not in free}
+
+    def run(self) -> dict[str, Any]:
+        """Train, find the dose, write the guide and a page; nothing finished is done again.
+
+        Returns:
+            What :func:`burnish.studies.tune.tune` found; ``{}`` if no dose was to be found.
+        """
+        write_json(self.out / "adapt.json", self.kept())
+        config = training_of(self.options, self.start, self.scale, self.num_steps, self.precision)
+        facts = {
+            "data": self.real, "data_sha256": self.real_sha256,
+            "generated": self.samples, "generated_sha256": self.samples_sha256,
+        }  # fmt: skip
+        stage = Stage(self.out / "joint")
+        train_guide(
+            config, self.opened.data, stage, name=self.out.name, facts=facts, device=self.device
+        )
+        found = self._tune(load_guide(stage.model)) if self.options.num_tuning else {}
+        network, card = load_model(stage.model)
+        card["adapted_from"] = {"guide": self.start, "sha256": self.start_sha256}
+        card["shortcuts"] = list(self.warnings)
+        card["refine"] = found.get("chosen") or {}
+        if found:
+            card["tuning"] = {key: found[key] for key in ("verdict", "words")}
+        guide = self.out / "guide.safetensors"
+        save_model(guide, network, card, beside=load_beside(stage.model))
+        shown = [stage.folder]
+        if card["refine"]:
+            shown.append(self.out / "refined.npz")
+            write_samples(
+                self.out / "generated.npz", [self.opened.tuning[0].samples(slice(100))], 100
+            )
+            plan_refine(self.out / "generated.npz", str(guide), shown[1], device=self.device).run()
+        write_report(shown, self.out / "report.html")
+        return found
+
+    def _tune(self, guide: Guide) -> dict[str, Any]:
+        path = self.out / "tuning.json"
+        if path.exists():
+            return read_json(path)
+        sides = [self.out / "held-out" / f"{side}.npz" for side in ("generated", "real")]
+        for side, data in zip(sides, self.opened.tuning, strict=True):
+            write_samples(side, [data.samples()], len(data))
+        options = TuneOptions(
+            eps=tuple(round(eps * self.scale, 3) for eps in RADII), num_steps=(5,),
+            stop_quantile=(1.0,), precondition=("spectrum",), precision=self.precision,
+            match_spectrum=(self.options.match_spectrum,),
+        )  # fmt: skip
+        found = tune(sides[0], guide, str(sides[1]), self.features, options, device=self.device)
+        write_tuning(path, found)
+        return found
+
+
+def plan_adapt(
+    samples: str, real: str, start: str, out: Path, *, features: Sequence[str] = (),
+    options: AdaptOptions | None = None, device: str = "auto",
+) -> AdaptPlan:  # fmt: skip
+    """Plan to adapt a guide.
+
+    Args:
+        samples: Generated images, a file or folder; ``PATH[0-999]`` for some of its rows.
+        real: Real images likewise, or the name of a data set.
+        start: Guide to start from, by name or file, or ``timm/NAME``.
+        out: Folder of the guide and of everything that is made on the way.
+        features: Feature extractors to find the dose with, see :func:`burnish.studies.tune.tune`.
+        options: How.
+        device: Where to train.
+
+    Raises:
+        InputError: Something is missing, too small or does not fit together, or the folder holds
+            another adaptation.
+    """
+    options, device = options or AdaptOptions(), resolve_device(device)
+    check_target(out / "guide.safetensors")
+    guide = load_guide(start).to(device)
+    pseudo = _opinion(guide) if options.labels == "pseudo" else None
+    generated, given = (_load(source, pseudo) for source in (samples, real))
+    hashes = generated.sha256(), given.sha256()
+    if hashes[0] == hashes[1]:
+        raise InputError(
+            f"{samples} and {real} hold the same images; give generated and real ones"
+        )
+    parts = [_split(source, data, options) for source, data in
+             ((samples, generated), (real, given))]  # fmt: skip
+    (seen, validation, tuning), (real_seen, real_validation, real_tuning) = parts
+    data = JointData(real_seen, real_validation, seen, validation)
+    shape = tuple(given.images_uint8.shape[1:])
+    if options.num_tuning:
+        load_extractors(features, seen.images_uint8[:1], device)  # or it would fail at the end
+    kept = _read_kept(out / "adapt.json")
+    precision = kept.get("precision") or choose_precision(guide, shape, options.batch_size)
+    seconds = GRADIENTS_PER_STEP * _gradient_seconds(guide, shape, options.batch_size, precision)
+    num_steps = kept.get("num_steps") or NUM_STEPS
+    if options.minutes and not kept:
+        num_steps = max(MIN_STEPS, int(60 * options.minutes / seconds))
+    plan = AdaptPlan(
+        out, samples, hashes[0], real, hashes[1], start, guide.card.get("sha256"), options,
+        tuple(features), scale_of(shape), num_steps, precision, device, num_steps * seconds,
+        tuple(find_shortcuts(seen.images_uint8[:500], real_seen.images_uint8[:500])),
+        Opened(data, (tuning, real_tuning)),
+    )  # fmt: skip
+    differing = [key for key, value in plan.kept().items() if kept and kept.get(key) != value]
+    if differing:
+        raise InputError(
+            f"{out} holds another adaptation, with other {differing[0]}; give another --out or "
+            "delete it"
+        )
+    return plan
+
+
+def _load(source: str, label: Callable[[Tensor], Tensor] | None) -> Dataset:
+    rows = ROWS.fullmatch(source)
+    path, part = (rows[1], rows[2]) if rows else (source, "")
+    return load_dataset(path, part, label=label)
+
+
+def _opinion(guide: Guide) -> Callable[[Tensor], Tensor]:
+    """Return what gives images ``[B, C, H, W]`` the classes that a guide sees in them."""
+    frozen, device = guide.frozen(), next(guide.parameters()).device
+
+    @torch.no_grad()
+    def label(images: Tensor) -> Tensor:
+        return torch.cat([frozen(part.to(device)).argmax(1).cpu() for part in images.split(100)])
+
+    return label
+
+
+def _split(source: str, data: Dataset, options: AdaptOptions) -> tuple[Dataset, Dataset, Dataset]:
+    """Return images to train on, to validate on and to find the dose with."""
+    if len(data) < MIN_IMAGES:
+        raise InputError(
+            f"{source}: {len(data)} images are too few to adapt a guide; give {MIN_IMAGES} at "
+            "least, better some thousands"
+        )
+    order = torch.randperm(len(data), generator=stream(options.seed, "adapt/split"))
+    num_tuning = min(options.num_tuning, max(MIN_TUNING, len(data) // 5))
+    end = num_tuning + min(500, len(data) // 10)
+    return data[order[end:]], data[order[num_tuning:end]], data[order[:num_tuning]]
+
+
+def _read_kept(path: Path) -> dict[str, Any]:
+    """Return what an adaptation that was begun in this folder follows from; empty for none."""
+    if not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text())
+        assert isinstance(kept["num_steps"], int) and kept["precision"] in ("float32", "bfloat16")
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise InputError(f"{path} is damaged; delete {path.parent} to begin anew") from error
+    return kept
+
+
+def _gradient_seconds(
+    guide: Guide, shape: tuple[int, ...], batch_size: int, precision: str
+) -> float:
+    """Return how long a gradient of a batch takes, the least of three."""
+    objective, device = guide.frozen(precision).objective(), next(guide.parameters()).device
+    images = torch.full((batch_size, *shape), 0.5, device=device)
+    labels, times = torch.zeros(batch_size, dtype=torch.int64, device=device), []
+    for _ in range(4):
+        began = time.perf_counter()
+        value_and_gradient(objective, images, labels)[1].sum().item()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
