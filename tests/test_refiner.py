@@ -8,6 +8,8 @@ import torch
 from burnish.errors import InputError
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.refinement.batching import Batch
+from burnish.refinement.ledger import settle
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples, to_uint8
@@ -216,6 +218,14 @@ def test_images_that_got_worse_are_marked_or_kept_as_they_were(guide, objective)
             worse, torch.tensor(ledger[f"{one}_after"])
         )
         assert torch.equal(torch.tensor(columns[f"{one}_after"]), expected)
+
+
+def test_an_image_that_did_not_move_is_not_worse_however_passes_round():
+    batch = Batch.of(some_samples(4), torch.arange(4))
+    batch.images[1:] += 1e-3
+    after = (torch.zeros(4) - 1e-6,) * 2
+    ledger = settle(batch, after, PGD, by_realness=True).ledger
+    assert ledger.worse.tolist() == [False, True, True, True]
 
 
 def test_without_the_realness_of_real_images_the_objective_says_what_got_worse(guide):
