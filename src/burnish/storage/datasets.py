@@ -102,7 +102,7 @@ def load_dataset(
         return Dataset(images[part], labels[part], name)
     file = open_samples(source)
     if file.labels is None and label is None:
-        raise InputError(f"{source} has no labels; training needs one per image")
+        raise InputError(f"{source} has no labels; one per image is needed")
     part = parse_rows(rows, len(file))
     kept, labels, end = [], [], 0
     for batch in file:

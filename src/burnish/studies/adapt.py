@@ -31,7 +31,7 @@ from burnish.report.page import write_report
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import write_samples
-from burnish.studies.adapt_options import MIN_STEPS, NUM_STEPS, AdaptOptions, scale_of, training_of
+from burnish.studies.adapt_options import AdaptOptions, scale_of, training_of
 from burnish.studies.scorer import load_extractors
 from burnish.studies.shortcuts import find_shortcuts
 from burnish.studies.tune import TuneOptions, tune
@@ -161,9 +161,7 @@ def plan_adapt(
     generated, given = (_load(source, pseudo) for source in (samples, real))
     hashes = generated.sha256(), given.sha256()
     if hashes[0] == hashes[1]:
-        raise InputError(
-            f"{samples} and {real} hold the same images; give generated and real ones"
-        )
+        raise InputError(f"{samples} and {real} are the same images; give generated and real ones")
     parts = [_split(source, data, options) for source, data in
              ((samples, generated), (real, given))]  # fmt: skip
     (seen, validation, tuning), (real_seen, real_validation, real_tuning) = parts
@@ -174,9 +172,9 @@ def plan_adapt(
     kept = _read_kept(out / "adapt.json")
     precision = kept.get("precision") or choose_precision(guide, shape, options.batch_size)
     seconds = GRADIENTS_PER_STEP * _gradient_seconds(guide, shape, options.batch_size, precision)
-    num_steps = kept.get("num_steps") or NUM_STEPS
+    num_steps = kept.get("num_steps") or options.num_steps
     if options.minutes and not kept:
-        num_steps = max(MIN_STEPS, int(60 * options.minutes / seconds))
+        num_steps = max(1, int(60 * options.minutes / seconds))
     plan = AdaptPlan(
         out, samples, hashes[0], real, hashes[1], start, guide.card.get("sha256"), options,
         tuple(features), scale_of(shape), num_steps, precision, device, num_steps * seconds,

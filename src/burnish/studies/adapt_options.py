@@ -8,8 +8,6 @@ from burnish.errors import InputError
 from burnish.schema import Range, check
 from burnish.training.config import AttackConfig, GrowthConfig, JointConfig, TrainingConfig
 
-# Without --minutes. More steps than this were not tried.
-NUM_STEPS, MIN_STEPS = 400, 20
 # The radii of attacks and refinement are for this many values, an image of 32x32x3.
 VALUES = 3 * 32 * 32
 
@@ -18,8 +16,10 @@ VALUES = 3 * 32 * 32
 class AdaptOptions:
     """How a guide is adapted."""
 
+    num_steps: Annotated[int, Range(1)] = 400
+    """Steps of training, at most; it stops when validation no longer improves."""
     minutes: Annotated[float | None, Range(0, above=True)] = None
-    """About how long training may take on this machine; without it, as long as 400 steps take."""
+    """In place of num_steps: about how long training may take on this machine."""
     labels: Literal["given", "pseudo"] = "given"
     """Classes of the images: given by the files, or pseudo, the opinion of the guide to start
     from, for images without labels."""
