@@ -119,3 +119,13 @@ def test_tensors_keep_what_got_worse_too():
     darker = free.mean((1, 2, 3)) < some.images.mean((1, 2, 3))
     assert 0 < darker.sum() < 40
     assert torch.equal(kept, torch.where(darker[:, None, None, None], some.images, free))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("use", ""), ("leave", "no settings helped"), ("disagree", "no settings")],
+)
+def test_what_tune_found_counts_for_more_than_what_looks_real(verdict, said):
+    some = samples(6, 14)
+    found = doubt(refiner(card={"tuning": {"verdict": verdict, "words": "w"}}), some, some.labels)
+    assert found.startswith(said) and bool(found) == bool(said)

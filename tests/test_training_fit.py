@@ -123,6 +123,18 @@ def test_killed_and_resumed_ends_with_the_same_state_and_log(tmp_path, uninterru
     assert log_of(folder) == log
 
 
+def test_a_training_that_no_longer_improves_stops_and_stays_stopped(tmp_path):
+    patient = replace(CONFIG, patience=2)
+    scores = iter([0.0, 1.0, 0.5, 0.7, 9.0])
+    loss = NoisyLoss()
+    longer = replace(patient, num_steps=30)
+    go(tmp_path / "run", loss, longer, validate=lambda _: {"score": next(scores)})
+    # Validated at 3, 6, 9 and 12; the best was that at 6.
+    assert loss.calls == 12 and list(scores) == [9.0]
+    again = NoisyLoss(killed_at=12)
+    go(tmp_path / "run", again, longer, validate=lambda _: {"score": 0.0})
+
+
 def test_a_finished_training_gives_its_model_back_without_a_step(tmp_path, uninterrupted):
     again = go(tmp_path / "uninterrupted", NoisyLoss(killed_at=0))
     assert_same_state(again.state_dict(), uninterrupted[0])

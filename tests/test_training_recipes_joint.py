@@ -7,7 +7,8 @@ import pytest
 import torch
 from training_setup import SHORT, data_of, real_images
 
-from burnish.checkpoint import load_model
+from burnish.ascent.spectrum import measure_spectrum
+from burnish.checkpoint import load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.latent import LatentModel
 from burnish.guide.load import load_guide
@@ -17,6 +18,7 @@ from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import write_samples
 from burnish.training.config import AttackConfig, GrowthConfig, JointConfig
 from burnish.training.experiment import Experiment
+from burnish.training.losses.joint import JointLoss
 from burnish.training.recipes.joint import generated_images
 from burnish.training.run import Run
 from burnish.training.train import train
@@ -117,6 +119,43 @@ def test_training_may_start_from_a_finished_guide(tmp_path):
     before, after = load_model(start)[0].state_dict(), load_model(path)[0].state_dict()
     weights = [name for name in before if name.endswith("weight")]
     assert weights and all(torch.equal(before[name], after[name]) for name in weights)
+
+
+def test_a_guide_of_other_classes_gives_all_but_its_last_layer(tmp_path):
+    generator(Run(tmp_path / "it"))
+    network = {"name": "resnet", "width": 4, "num_blocks": 1, "in_channels": 1, "num_classes": 7}
+    start = tmp_path / "start.safetensors"
+    save_model(start, build(network), {"network": network})
+    still = replace(SHORT, learning_rate=1e-30)
+    (path,) = trained(tmp_path, replace(JOINT, start_from=str(start), training=still))
+    before, (network, card) = load_model(start)[0].state_dict(), load_model(path)
+    assert card["network"]["num_classes"] == 4
+    assert torch.equal(network.state_dict()["stem.0.weight"], before["stem.0.weight"])
+    assert load_guide(path)(torch.rand(2, 1, 8, 8)).shape == (2, 4)
+
+
+def test_a_guide_knows_the_spectra_and_may_train_on_matched_images(tmp_path, monkeypatch):
+    generator(Run(tmp_path / "it"))
+    seen, real = [], JointLoss.__call__
+
+    def watched(self, guide, batch, step):
+        seen.append(batch[1].images)
+        return real(self, guide, batch, step)
+
+    monkeypatch.setattr(JointLoss, "__call__", watched)
+    attack = replace(JOINT.generated_attack, precondition="spectrum")
+    config = replace(JOINT, match_spectrum=True, generated_attack=attack)
+    (path,) = trained(tmp_path, config)
+    guide = load_guide(path)
+    assert guide.spectra["generated"].shape == guide.spectra["real"].shape == (8, 8, 1, 1)
+    matched = measure_spectrum([guide.matcher()(images_of_run(tmp_path)).clamp(0, 1)])
+    found = measure_spectrum(seen)
+    gaps = [(found - spectrum).abs().sum() for spectrum in (matched, guide.spectra["generated"])]
+    assert gaps[0] < gaps[1]
+
+
+def images_of_run(folder):
+    return load_dataset(str(folder / "it" / "generated.npz")).samples().images
 
 
 def test_a_finished_guide_refuses_other_generated_images(tmp_path):

@@ -25,7 +25,8 @@ def doubt(refiner: Refiner, samples: Samples, labels: Tensor | None = None) -> s
     :data:`MAX_REAL` of them already look at least as real as the median real image, which half of
     real images do. And it must know their faults. It does not if the realness of more than
     :data:`MAX_UNKNOWN` of them lies outside the range :data:`KNOWN_RANGE` of the generated images
-    that it knows; guides that do not know this range are not asked.
+    that it knows; guides that do not know this range are not asked. What ``burnish tune`` found
+    when the guide was adapted is said instead, or overrules the first of these two signs.
 
     Args:
         refiner: Knows the guide.
@@ -36,11 +37,14 @@ def doubt(refiner: Refiner, samples: Samples, labels: Tensor | None = None) -> s
     asks = "realness" in guide.card and refiner.settings.objective != "ce"
     if not asks or len(samples) < MIN_IMAGES:
         return ""
+    verdict = guide.card.get("tuning", {}).get("verdict", "")
+    if verdict in ("leave", "disagree"):
+        return f"no settings helped when this guide was adapted: {guide.card['tuning']['words']}"
     logits = refiner.logits(samples.images.to(refiner.device))
     labels = logits.argmax(1) if labels is None else labels.to(logits.device)
     levels = guide.realness_of(logits, labels)
     looks_real = levels >= (guide.realness_quantile(0.5) or 0.0)
-    if (share := looks_real.float().mean().item()) > MAX_REAL:
+    if verdict != "use" and (share := looks_real.float().mean().item()) > MAX_REAL:
         return (
             f"{share:.0%} of these images already look at least as real to this guide as the "
             "median real image: it can hardly tell them from real ones and may make them worse; "
