@@ -22,7 +22,9 @@ from burnish.studies.pack import pack
 def run(tmp_path):
     folder = tmp_path / "run"
     network = {"name": "resnet", "in_channels": 1, "num_classes": 3, "width": 4, "num_blocks": 1}
-    save_model(folder / "joint" / "model.safetensors", build(network), {"network": network})
+    spectra = {"real": torch.rand(8, 8, 1, 1)}
+    path = folder / "joint" / "model.safetensors"
+    save_model(path, build(network), {"network": network}, beside=spectra)
     network = {"name": "convnet", "in_channels": 1, "num_classes": 3, "widths": [4]}
     card = {"network": network, "name": "plain", "data": "noise"}
     save_model(folder / "features-plain" / "model.safetensors", build(network), card)
@@ -50,6 +52,7 @@ def test_a_packed_run_loads_in_half_precision(run, tmp_path):
         load_guide(run / "joint/model.safetensors"),
     )
     assert guide.card["refine"] == {"eps": 1.5}
+    assert torch.equal(guide.spectra["real"], trained.spectra["real"])
     for packed, whole in zip(guide.parameters(), trained.parameters(), strict=True):
         assert torch.equal(packed, whole.half().float())
     assert load_generator(str(out / "generator")).image_shape == (1, 8, 8)

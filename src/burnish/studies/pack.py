@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.checkpoint import load_model, save_model
+from burnish.checkpoint import load_beside, load_model, save_model
 from burnish.errors import InputError
 from burnish.generators.consistency import ConsistencyModel
 from burnish.metrics.features import load_extractor
@@ -32,7 +32,8 @@ def pack(
     Returns:
         The files and folders written.
     """
-    network, card = load_model(run / "joint" / "model.safetensors")
+    trained = run / "joint" / "model.safetensors"
+    network, card = load_model(trained)
     if tuning is not None:
         if not tuning.is_file():
             raise InputError(f"there is no file {tuning}; run burnish tune first")
@@ -40,7 +41,7 @@ def pack(
         if card["refine"] is None:
             raise InputError(f"{tuning} chose no setting; its words say why")
     written = [out / "guide.safetensors"]
-    save_model(written[0], network, card, half=True)
+    save_model(written[0], network, card, half=True, beside=load_beside(trained))
     if real is None:
         return written
     images, written = open_samples(real), [*written, out / "generator"]
