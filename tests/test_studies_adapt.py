@@ -99,7 +99,7 @@ def test_killed_at_five_moments_it_ends_in_the_same_bytes(digits):
         ("burnish.studies.adapt", "train_guide", 0),
         ("burnish.training.losses.joint", "JointLoss.__call__", 7),
         ("burnish.training.recipes.joint", "save_model", 0),
-        ("burnish.studies.verdict", "choose", 0),
+        ("burnish.studies.dose.verdict", "choose", 0),
         ("burnish.studies.adapt", "save_model", 0),
     ]
     for moment in moments:

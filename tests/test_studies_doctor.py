@@ -12,9 +12,9 @@ from burnish.guide.model import Guide
 from burnish.hub import shipped
 from burnish.samples import from_uint8
 from burnish.storage.datasets import Dataset
-from burnish.studies.diagnosis import table, verdict
-from burnish.studies.doctor import doctor
-from burnish.studies.examine import READINGS, examine, low_frequencies, low_frequency_share
+from burnish.studies.checkup.diagnosis import table, verdict
+from burnish.studies.checkup.doctor import doctor
+from burnish.studies.checkup.examine import READINGS, examine, low_frequencies, low_frequency_share
 from burnish.training.validation import tell_apart
 
 

@@ -13,8 +13,8 @@ from burnish.errors import InputError
 from burnish.generators.load import load_generator
 from burnish.samples import to_uint8
 from burnish.storage.datasets import load_dataset
-from burnish.studies.shortcuts import find_shortcuts
-from burnish.studies.traits import block_grid
+from burnish.studies.checkup.shortcuts import find_shortcuts
+from burnish.studies.checkup.traits import block_grid
 
 DATA = Path(__file__).parents[2] / "shared/data"
 

@@ -13,7 +13,7 @@ from burnish.cli.main import main
 from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.metrics.features import Features
-from burnish.studies.tune import TuneOptions, grid, tune
+from burnish.studies.dose.tune import TuneOptions, grid, tune
 
 CIFAKE = Path(__file__).parents[1] / "../shared/data/cifake"
 
@@ -169,7 +169,9 @@ class Run:
         monkeypatch.setattr("burnish.guide.load.load_guide", lambda _: guide_to(self.level))
         monkeypatch.setattr("burnish.jobs.refine.load_guide", lambda _: guide_to(self.level))
         eyes = {eye.name: eye for eye in EYES}
-        monkeypatch.setattr("burnish.studies.scorer.load_extractor", lambda name, _: eyes[name])
+        monkeypatch.setattr(
+            "burnish.studies.dose.scorer.load_extractor", lambda name, _: eyes[name]
+        )
 
     def tune(self, *flags):
         main([

@@ -2,8 +2,8 @@
 
 import pytest
 
-from burnish.studies.conclusion import conclude
-from burnish.studies.verdict import Rule, choose, harms, shortfalls, too_much
+from burnish.studies.dose.conclusion import conclude
+from burnish.studies.dose.verdict import Rule, choose, harms, shortfalls, too_much
 
 # Ganz & Elad 2023, "BIGRoC", https://arxiv.org/abs/2108.03702: outputs of the released notebook
 # for ImageNet 256 (https://github.com/royg27/BIGRoC), 50,000 images, guided-diffusion's evaluator

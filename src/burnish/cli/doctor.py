@@ -31,8 +31,8 @@ def doctor(
     Example: burnish doctor cifar10 cifar10-robust --samples samples.npz --real cifar10
     """
     from burnish.files import check_target, write_json
-    from burnish.studies.diagnosis import table
-    from burnish.studies.doctor import doctor as run
+    from burnish.studies.checkup.diagnosis import table
+    from burnish.studies.checkup.doctor import doctor as run
 
     check_target(out, *(Path(path) for path in (samples, real) if path))
     result = run(guides, samples=samples, real=real, num_images=num_images, device=device)

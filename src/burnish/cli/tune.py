@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from burnish.cli.options import DEVICE, flag, flags, given
-from burnish.studies.tune import TuneOptions
+from burnish.studies.dose.tune import TuneOptions
 
 FEATURES = (
     "Feature extractor, as for evaluate; give two or more, one of which saw no labels or other "
@@ -45,9 +45,9 @@ def tune(
     """
     from burnish.errors import InputError
     from burnish.files import check_target
-    from burnish.studies.conclusion import settings_in_words
-    from burnish.studies.tune import tune as run
-    from burnish.studies.tuning_files import write_tuning
+    from burnish.studies.dose.conclusion import settings_in_words
+    from burnish.studies.dose.files import write_tuning
+    from burnish.studies.dose.tune import tune as run
 
     if out.suffix != ".json":
         raise InputError(f"{out}: the result is a .json; a .png and a .yaml go beside it")

@@ -114,7 +114,8 @@ def load_dataset(
                 labels.append(label(images))
         if end >= part.stop:
             break
-    return Dataset(torch.cat(kept), torch.cat(labels) if labels else file.labels[part], name)
+    given = torch.cat(labels) if file.labels is None else file.labels[part]
+    return Dataset(torch.cat(kept), given, name)
 
 
 def _downloaded(name: str, split: str) -> tuple[Tensor, Tensor]:

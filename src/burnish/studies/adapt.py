@@ -1,9 +1,9 @@
 """Adapt: a joint guide for the images of one generator, from a guide that has not seen them.
 
 Both sides are split at random: most images are trained on, a few validate the training, and the
-rest find the dose (:mod:`burnish.studies.tune`). The training is that of a joint guide, begun from
-another guide's weights, with attacks that step along the preconditioned gradient as the refinement
-will.
+rest find the dose (:mod:`burnish.studies.dose.tune`). The training is that of a joint guide, begun
+from another guide's weights, with attacks that step along the preconditioned gradient as the
+refinement will.
 """
 
 import json
@@ -32,10 +32,10 @@ from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import write_samples
 from burnish.studies.adapt_options import AdaptOptions, scale_of, training_of
-from burnish.studies.scorer import load_extractors
-from burnish.studies.shortcuts import find_shortcuts
-from burnish.studies.tune import TuneOptions, tune
-from burnish.studies.tuning_files import write_tuning
+from burnish.studies.checkup.shortcuts import find_shortcuts
+from burnish.studies.dose.files import write_tuning
+from burnish.studies.dose.scorer import load_extractors
+from burnish.studies.dose.tune import TuneOptions, tune
 from burnish.training.recipes.joint import JointData, train_guide
 from burnish.training.run import Stage
 
@@ -87,7 +87,7 @@ class AdaptPlan(Plan):
         """Train, find the dose, write the guide and a page; nothing finished is done again.
 
         Returns:
-            What :func:`burnish.studies.tune.tune` found; ``{}`` if no dose was to be found.
+            What :func:`burnish.studies.dose.tune.tune` found; ``{}`` if no dose was to be found.
         """
         write_json(self.out / "adapt.json", self.kept())
         config = training_of(self.options, self.start, self.scale, self.num_steps, self.precision)
@@ -146,7 +146,7 @@ def plan_adapt(
         real: Real images likewise, or the name of a data set.
         start: Guide to start from, by name or file, or ``timm/NAME``.
         out: Folder of the guide and of everything that is made on the way.
-        features: Feature extractors to find the dose with, see :func:`burnish.studies.tune.tune`.
+        features: Feature extractors to find the dose with, see :mod:`burnish.studies.dose.tune`.
         options: How.
         device: Where to train.
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from burnish.files import check_target, write_aside, write_json, write_text
 from burnish.report.charts import LIGHT, figure_png
-from burnish.studies.tune import PRESET
+from burnish.studies.dose.tune import PRESET
 
 
 def write_tuning(out: Path, result: Mapping[str, Any]) -> list[Path]:

@@ -11,7 +11,7 @@ With generated ones, the share that looks at least as real as the median real im
 
 * AUC of realness between real and generated images, clean, and with each pushed towards the other
   (real ones within 0.5, generated ones without bound in 15 steps of 0.1);
-* trivial differences between the two, see :mod:`burnish.studies.shortcuts`.
+* trivial differences between the two, see :mod:`burnish.studies.checkup.shortcuts`.
 
 With either, how smooth its gradients are: the share of low frequencies in the gradient of the
 logit of the class, at generated images if there are any. White noise has equal energy at all
@@ -21,7 +21,7 @@ gradients of a robust classifier look meaningful to people, those of a standard 
 https://arxiv.org/abs/1805.12152). On CIFAR-10, a standard classifier had 0.039 and robust ones
 0.16 to 0.39.
 
-:mod:`burnish.studies.diagnosis` says what the numbers mean.
+:mod:`burnish.studies.checkup.diagnosis` says what the numbers mean.
 """
 
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ from burnish.samples import Samples, to_uint8
 from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
-from burnish.studies.diagnosis import about, verdict
-from burnish.studies.examine import (
+from burnish.studies.checkup.diagnosis import about, verdict
+from burnish.studies.checkup.examine import (
     CLASS_ATTACK,
     CUTOFF,
     GENERATED_ATTACK,
@@ -51,7 +51,7 @@ from burnish.studies.examine import (
     examine,
     low_frequencies,
 )
-from burnish.studies.shortcuts import MIN_IMAGES, find_shortcuts
+from burnish.studies.checkup.shortcuts import MIN_IMAGES, find_shortcuts
 
 SEED = 0
 

@@ -15,7 +15,7 @@ from burnish.schema import Range, check, plain
 if TYPE_CHECKING:
     from burnish.guide.model import Guide
     from burnish.metrics.features import FeatureExtractor
-    from burnish.studies.drawn import Drawn
+    from burnish.studies.dose.drawn import Drawn
 
 MIN_IMAGES = 100
 # It has the defaults of RefineSettings, so that what is written down is all there is.
@@ -79,7 +79,7 @@ def tune(
         real: Real images, likewise, or the name of a data set.
         features: Names, paths or loaded feature extractors, two or more; by default all shipped
             ones for images of this shape, and Inception if its weights are installed.
-        options: What to try, and the rule of :mod:`burnish.studies.verdict`.
+        options: What to try, and the rule of :mod:`burnish.studies.dose.verdict`.
         device: Where to compute.
 
     Returns:
@@ -95,10 +95,10 @@ def tune(
     from burnish.guide.load import load_guide
     from burnish.guide.model import Guide
     from burnish.jobs.plan import resolve_device
-    from burnish.studies.conclusion import conclude
-    from burnish.studies.scorer import is_independent, load_extractors
-    from burnish.studies.sweep import Sweep
-    from burnish.studies.verdict import Rule, choose, harms, shortfalls, too_much
+    from burnish.studies.dose.conclusion import conclude
+    from burnish.studies.dose.scorer import is_independent, load_extractors
+    from burnish.studies.dose.sweep import Sweep
+    from burnish.studies.dose.verdict import Rule, choose, harms, shortfalls, too_much
 
     began, options = time.perf_counter(), options or TuneOptions()
     device = resolve_device(device)
@@ -164,7 +164,7 @@ def grid(guide: "Guide", options: TuneOptions) -> list[dict[str, Any]]:
 
 def _draw(samples: str, real: str, options: TuneOptions) -> "tuple[Drawn, Drawn]":
     from burnish.hub import shipped
-    from burnish.studies.drawn import draw
+    from burnish.studies.dose.drawn import draw
 
     if real in shipped("reference"):
         raise InputError(f"{real} is statistics by one extractor; --real takes real images")

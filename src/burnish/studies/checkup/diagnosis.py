@@ -1,4 +1,4 @@
-"""What the numbers of :mod:`burnish.studies.doctor` mean, in words, and what to do.
+"""What the numbers of :mod:`burnish.studies.checkup.doctor` mean, in words, and what to do.
 
 The limits, and why they are there:
 
@@ -151,7 +151,7 @@ def about(guide: Guide) -> list[str]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Return a result of :func:`burnish.studies.doctor.doctor` as text.
+    """Return a result of :func:`burnish.studies.checkup.doctor.doctor` as text.
 
     A Markdown table of what was measured, with what white noise would give, then a line for each
     trivial difference, and the verdict on each guide; without images, what the cards say.

@@ -1,6 +1,7 @@
 """Numbers for traits that images may have for other reasons than what they show.
 
-Each function takes images ``[N, C, H, W]`` uint8; :mod:`burnish.studies.shortcuts` compares them.
+Each function takes images ``[N, C, H, W]`` uint8. They are compared in
+:mod:`burnish.studies.checkup.shortcuts`.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The rule by which :mod:`burnish.studies.tune` chooses, on plain numbers.
+"""The rule by which :mod:`burnish.studies.dose.tune` chooses, on plain numbers.
 
 A row is a dict with ``settings`` (None for the images as they are, which is the first row; else
 with ``eps``) and ``scores``: for each feature extractor ``fid``, ``kid``, ``precision`` and

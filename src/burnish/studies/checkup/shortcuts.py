@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.studies.traits import (
+from burnish.studies.checkup.traits import (
     block_grid,
     clipped,
     constant_border,

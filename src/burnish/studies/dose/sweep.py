@@ -1,4 +1,4 @@
-"""The work of :mod:`burnish.studies.tune`: refine images by many settings, and score all."""
+"""The work of :mod:`burnish.studies.dose.tune`: refine images by many settings, and score all."""
 
 import sys
 import time
@@ -16,9 +16,9 @@ from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.speed import batch_size_for, choose_precision
 from burnish.samples import to_uint8
-from burnish.studies.drawn import Drawn
-from burnish.studies.scorer import Scorer, extract_all
-from burnish.studies.tune import PRESET
+from burnish.studies.dose.drawn import Drawn
+from burnish.studies.dose.scorer import Scorer, extract_all
+from burnish.studies.dose.tune import PRESET
 
 NUM_TIMED, BATCH_SIZE = 16, 100
 

@@ -1,11 +1,11 @@
-"""What :mod:`burnish.studies.tune` says, in words with the numbers."""
+"""What :mod:`burnish.studies.dose.tune` says, in words with the numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from burnish.refinement.settings import RefineSettings
 from burnish.schema import plain
-from burnish.studies.verdict import (
+from burnish.studies.dose.verdict import (
     Row,
     Rule,
     choose,
@@ -31,7 +31,7 @@ def conclude(rows: Sequence[Row], confirmation: Sequence[Row], rule: Rule) -> tu
     """Return the verdict and its reasons.
 
     Args:
-        rows: Those that :func:`~burnish.studies.verdict.choose` chose from.
+        rows: Those that :func:`~burnish.studies.dose.verdict.choose` chose from.
         confirmation: As they are, and with the choice, both on other images; empty without choice.
         rule: Who decides.
     """

@@ -1,0 +1,1 @@
+"""Whether a guide can help some images, and what tells them from real ones."""
