@@ -32,7 +32,7 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
-from burnish.studies.scorer import Scorer, extract_all
+from burnish.studies.dose.scorer import Scorer, extract_all
 
 SEED, PRECISION, BATCH_SIZE = 1, "bfloat16", 32
 NUM_STEPS, LEARNING_RATE, WIDTH, DEPTH = 2000, 2e-3, 48, 7

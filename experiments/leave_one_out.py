@@ -52,7 +52,7 @@ from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.studies.adapt_options import AdaptOptions, training_of
-from burnish.studies.scorer import Scorer, Scores, extract_all
+from burnish.studies.dose.scorer import Scorer, Scores, extract_all
 from burnish.training.recipes.joint import JointData, train_guide
 from burnish.training.run import Stage
 
