@@ -201,7 +201,8 @@ class Study:
         images, _ = self.refined(name, eps, data)
         after, others = Dataset(images, data.labels, ""), {}
         for other in (*LEFT_OUT, SHIPPED, "cifar10-robust"):
-            if other != name and (other not in LEFT_OUT or (self.out / other).exists()):
+            trained = self.out / other / "model.safetensors"
+            if other != name and (other not in LEFT_OUT or trained.exists()):
                 sets = {"real": self.data("real-reference-own")[:500], "before": data}
                 sets["after"] = after
                 others[other] = {key: _realness(self.guide(other), one)
@@ -232,8 +233,9 @@ def _extractor(name: str) -> Any:
 def cells(guides: tuple[str, ...]) -> Iterator[tuple[str, float, str, tuple[str, ...]]]:
     """Yield guide, radius, family and feature extractors, the most important first."""
     inception = [one for one in BY_INCEPTION if one[0] in guides]
-    yield from ((name, 1.0, family, SMALL) for name in guides for family in TESTED)
+    yield from ((name, 1.0, TESTED[0], SMALL) for name in guides)
     yield from ((name, 1.0, family, (INCEPTION,)) for name, family in inception)
+    yield from ((name, 1.0, family, SMALL) for family in TESTED[1:] for name in guides)
     yield from (("all", 1.0, family, ()) for family in GRIDS if "all" in guides)
     yield from ((name, 0.5, family, SMALL) for name in guides for family in TESTED)
 
