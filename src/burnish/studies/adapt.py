@@ -43,9 +43,9 @@ from burnish.training.run import Stage
 MIN_IMAGES, MIN_TUNING = 500, 200
 # Radii that are tried, for images of 32x32x3 values.
 RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
-# Gradients of a batch that a step costs: two attacks on real images, about eight on generated
-# ones, and the training pass over both, which counts for three.
-GRADIENTS_PER_STEP = 13
+# Gradients of a batch that a step was seen to cost: two attacks on real images, about eight on
+# generated ones, the training pass over both, and its share of validation.
+GRADIENTS_PER_STEP = 18
 
 
 class Opened(NamedTuple):
