@@ -235,8 +235,8 @@ def cells(guides: tuple[str, ...]) -> Iterator[tuple[str, float, str, tuple[str,
     inception = [one for one in BY_INCEPTION if one[0] in guides]
     yield from ((name, 1.0, TESTED[0], SMALL) for name in guides)
     yield from ((name, 1.0, family, (INCEPTION,)) for name, family in inception)
-    yield from ((name, 1.0, family, SMALL) for family in TESTED[1:] for name in guides)
     yield from (("all", 1.0, family, ()) for family in GRIDS if "all" in guides)
+    yield from ((name, 1.0, family, SMALL) for family in TESTED[1:] for name in guides)
     yield from ((name, 0.5, family, SMALL) for name in guides for family in TESTED)
 
 
