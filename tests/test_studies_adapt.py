@@ -13,6 +13,7 @@ from burnish.cli.main import main
 from burnish.errors import InputError
 from burnish.guide.load import load_guide
 from burnish.networks.build import build
+from burnish.refinement.presets import settings_for
 from burnish.samples import Samples
 from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import open_samples, write_samples
@@ -150,7 +151,7 @@ def test_another_adaptation_is_not_overwritten(digits):
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ({"samples": "real.npz"}, "are the same images"),
+        ({"samples": "real.npz"}, "100% of the images of real.npz are in real.npz"),
         ({"samples": "blurred.npz[0-99]"}, "100 images are too few"),
         ({"real": "none.npz"}, "none.npz"),
         ({"real": "large.npz"}, "of shape"),
@@ -164,6 +165,30 @@ def test_what_cannot_be_adapted_is_refused_before_any_work(digits, sides, messag
     with pytest.raises(InputError, match=message):
         plan(digits / "out", **sides)
     assert not (digits / "out").exists()
+
+
+def test_a_folder_of_something_else_and_one_that_holds_the_input_are_refused(digits):
+    with pytest.raises(InputError, match="holds something else"):
+        plan(digits)
+    folder = digits / "out"
+    folder.mkdir()
+    (folder / "adapt.json").write_text(json.dumps(plan(folder).kept()))
+    (digits / "blurred.npz").rename(folder / "blurred.npz")
+    with pytest.raises(InputError, match="lies in"):
+        plan(folder, samples=str(folder / "blurred.npz[0-600]"))
+
+
+@pytest.mark.parametrize("left", ['{"verdict": "use"}', "[]", '{"chosen": {"epsi": 3}}', "x"])
+def test_a_tuning_of_something_else_is_made_anew(digits, monkeypatch, left):
+    found = {"verdict": "leave", "words": "w", "chosen": None}
+    monkeypatch.setattr("burnish.studies.adapt.tune", lambda *_, **__: found)
+    monkeypatch.setattr("burnish.studies.adapt.write_tuning", lambda *_: None)
+    (digits / "out").mkdir()
+    ready = plan(digits / "out", options=AdaptOptions(num_steps=1, batch_size=8))
+    (digits / "out" / "tuning.json").write_text(left)
+    assert ready.run() == found
+    with pytest.raises(InputError, match="no settings helped when this guide was adapted"):
+        settings_for(load_guide(digits / "out" / "guide.safetensors"))
 
 
 def test_few_images_for_a_dose_and_a_single_extractor_are_refused(digits):

@@ -143,7 +143,7 @@ def _values(path: Path, below: tuple[Path, ...]) -> Any:
         raise InputError(f"{path} extends itself, by way of {below[-1].name}")
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, ValueError) as error:  # the latter for bad text and impossible dates
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad text, dates and depths
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or "extends" not in values:
         return values

@@ -57,7 +57,8 @@ def adapt(
     for warning in plan.warnings:
         print(f"note: {warning}", file=sys.stderr)
     print(
-        f"{plan.num_steps} steps at most, about {plan.seconds / 60:.0f} minutes, then the dose",
+        f"{plan.num_steps} steps at most, about {plan.seconds / 60:.1f} minutes, unless they "
+        "are made already; then the dose, which says itself how long it takes",
         file=sys.stderr,
     )
     found = plan.run()

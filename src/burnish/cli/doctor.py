@@ -31,10 +31,11 @@ def doctor(
     Example: burnish doctor cifar10 cifar10-robust --samples samples.npz --real cifar10
     """
     from burnish.files import check_target, write_json
+    from burnish.jobs.evaluate import split_rows
     from burnish.studies.checkup.diagnosis import table
     from burnish.studies.checkup.doctor import doctor as run
 
-    check_target(out, *(Path(path) for path in (samples, real) if path))
+    check_target(out, *(Path(split_rows(path)[0]) for path in (samples, real) if path))
     result = run(guides, samples=samples, real=real, num_images=num_images, device=device)
     write_json(out, result)
     print(table(result))

@@ -41,8 +41,11 @@ def refine(
 
     Example: burnish refine samples.npz --guide fashion_mnist --out refined.npz
     """
+    from burnish.files import check_target
     from burnish.jobs.refine import plan_refine
 
+    if settings:
+        check_target(out, settings)
     found = read_settings(settings) if settings else {}
     plan = plan_refine(samples, guide, out, **{**found, **given(options)})
     if dry_run:

@@ -45,13 +45,14 @@ def tune(
     """
     from burnish.errors import InputError
     from burnish.files import check_target
+    from burnish.jobs.evaluate import split_rows
     from burnish.studies.dose.conclusion import settings_in_words
     from burnish.studies.dose.files import write_tuning
     from burnish.studies.dose.tune import tune as run
 
     if out.suffix != ".json":
         raise InputError(f"{out}: the result is a .json; a .png and a .yaml go beside it")
-    check_target(out, samples, Path(real))
+    check_target(out, *(Path(split_rows(str(path))[0]) for path in (samples, real)))
     result = run(samples, guide, real, features, TuneOptions(**given(options)), device=device)
     written = write_tuning(out, result)
     for row in result["rows"]:

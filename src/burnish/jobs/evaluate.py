@@ -26,6 +26,12 @@ DEFAULT_FEATURES = "inception-v3-compat"
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
 
 
+def split_rows(source: str) -> tuple[str, str]:
+    """Return the path, or name, and the rows of ``PATH[0-9999]``; no rows where none are named."""
+    rows = ROWS.fullmatch(source)
+    return (rows[1], rows[2]) if rows else (source, "")
+
+
 class Opened(NamedTuple):
     """What a plan has opened."""
 

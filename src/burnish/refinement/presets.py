@@ -56,13 +56,14 @@ def settings_for(guide: Guide, preset: str | None = None, **overrides: Any) -> R
                 raise unknown(kind, name, names)
     merged = {**(card if preset == "joint" else {}), **given}
     settings = dataclasses.replace(PRESETS[preset], **merged)
-    return _checked(_filled(settings, given, card), given, guide)
+    return _checked(_filled(settings, given, guide.card), given, guide)
 
 
 def _filled(
-    settings: RefineSettings, given: dict[str, Any], card: dict[str, Any]
+    settings: RefineSettings, given: dict[str, Any], guide_card: dict[str, Any]
 ) -> RefineSettings:
     """Fill in the radius and the step size where they were not given."""
+    card = guide_card.get("refine", {})
     if settings.norm == "none":
         if "eps" in given:
             raise InputError("eps means nothing without a ball; leave it out or give --norm l2")
@@ -71,6 +72,11 @@ def _filled(
         # A radius says nothing about the ball of another norm.
         eps = card.get("eps") if settings.norm == card.get("norm", "l2") else None
         if eps is None:
+            if "tuning" in guide_card:
+                raise InputError(
+                    "no settings helped when this guide was adapted, so it has no eps of its own; "
+                    "leave the images as they are, or give --eps and measure"
+                )
             raise InputError(
                 "give eps (--eps), the radius in [0, 1] pixels, e.g. L2 1.0 for 32x32"
             )

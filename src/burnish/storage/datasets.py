@@ -127,7 +127,7 @@ def _downloaded(name: str, split: str) -> tuple[Tensor, Tensor]:
     except (OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise InputError(
-            f"{name} cannot be downloaded ({reason}); give the path of a copy with --data"
+            f"{name} cannot be downloaded ({reason}); give the path of a copy instead"
         ) from error
     images = torch.as_tensor(found.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()

@@ -8,30 +8,30 @@ refinement will.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from burnish.ascent.step import value_and_gradient
 from burnish.checkpoint import load_beside, load_model, save_model
 from burnish.errors import InputError
-from burnish.files import check_target, write_json
+from burnish.files import write_json
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.evaluate import ROWS
 from burnish.jobs.plan import Plan, resolve_device
 from burnish.jobs.refine import plan_refine
+from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import choose_precision
 from burnish.report.inputs import read_json
 from burnish.report.page import write_report
-from burnish.seeds import stream
-from burnish.storage.datasets import Dataset, load_dataset
+from burnish.schema import read
+from burnish.storage.datasets import Dataset
 from burnish.storage.formats import write_samples
 from burnish.studies.adapt_options import AdaptOptions, scale_of, training_of
+from burnish.studies.adapt_sides import check_folder, check_sides, load_side, opinion, split
 from burnish.studies.checkup.shortcuts import find_shortcuts
 from burnish.studies.dose.files import write_tuning
 from burnish.studies.dose.scorer import load_extractors
@@ -39,8 +39,6 @@ from burnish.studies.dose.tune import TuneOptions, tune
 from burnish.training.recipes.joint import JointData, train_guide
 from burnish.training.run import Stage
 
-# Images of each side: fewer teach little, and a dose needs two halves of 100.
-MIN_IMAGES, MIN_TUNING = 500, 200
 # Radii that are tried, for images of 32x32x3 values.
 RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
 # Gradients of a batch that a step was seen to cost: two attacks on real images, about eight on
@@ -95,10 +93,8 @@ class AdaptPlan(Plan):
             "data": self.real, "data_sha256": self.real_sha256,
             "generated": self.samples, "generated_sha256": self.samples_sha256,
         }  # fmt: skip
-        stage = Stage(self.out / "joint")
-        train_guide(
-            config, self.opened.data, stage, name=self.out.name, facts=facts, device=self.device
-        )
+        stage, name = Stage(self.out / "joint"), self.out.resolve().name
+        train_guide(config, self.opened.data, stage, name=name, facts=facts, device=self.device)
         found = self._tune(load_guide(stage.model)) if self.options.num_tuning else {}
         network, card = load_model(stage.model)
         card["adapted_from"] = {"guide": self.start, "sha256": self.start_sha256}
@@ -110,7 +106,7 @@ class AdaptPlan(Plan):
         save_model(guide, network, card, beside=load_beside(stage.model))
         shown = [stage.folder]
         if card["refine"]:
-            shown.append(self.out / "refined.npz")
+            shown.append(self.out / "held-out" / "refined.npz")
             write_samples(
                 self.out / "generated.npz", [self.opened.tuning[0].samples(slice(100))], 100
             )
@@ -120,8 +116,8 @@ class AdaptPlan(Plan):
 
     def _tune(self, guide: Guide) -> dict[str, Any]:
         path = self.out / "tuning.json"
-        if path.exists():
-            return read_json(path)
+        if found := self._tuned(path, guide):
+            return found
         sides = [self.out / "held-out" / f"{side}.npz" for side in ("generated", "real")]
         for side, data in zip(sides, self.opened.tuning, strict=True):
             write_samples(side, [data.samples()], len(data))
@@ -133,6 +129,16 @@ class AdaptPlan(Plan):
         found = tune(sides[0], guide, str(sides[1]), self.features, options, device=self.device)
         write_tuning(path, found)
         return found
+
+    def _tuned(self, path: Path, guide: Guide) -> dict[str, Any] | None:
+        """Return what tune found before a kill, if the file is whole and of this very guide."""
+        try:
+            found = read_json(path)
+            read(RefineSettings, found["chosen"] or {}, "chosen")
+            same = found["guide"]["sha256"] == guide.card["sha256"]
+            return found if same and {"verdict", "words"} <= found.keys() else None
+        except (InputError, KeyError, TypeError):
+            return None
 
 
 def plan_adapt(
@@ -155,16 +161,14 @@ def plan_adapt(
             another adaptation.
     """
     options, device = options or AdaptOptions(), resolve_device(device)
-    check_target(out / "guide.safetensors")
+    check_folder(out, samples, real, start)
     guide = load_guide(start).to(device)
-    pseudo = _opinion(guide) if options.labels == "pseudo" else None
-    generated, given = (_load(source, pseudo) for source in (samples, real))
+    pseudo = opinion(guide) if options.labels == "pseudo" else None
+    generated, given = (load_side(source, pseudo) for source in (samples, real))
+    check_sides(samples, generated, real, given)
     hashes = generated.sha256(), given.sha256()
-    if hashes[0] == hashes[1]:
-        raise InputError(f"{samples} and {real} are the same images; give generated and real ones")
-    parts = [_split(source, data, options) for source, data in
-             ((samples, generated), (real, given))]  # fmt: skip
-    (seen, validation, tuning), (real_seen, real_validation, real_tuning) = parts
+    seen, validation, tuning = split(generated, options)
+    real_seen, real_validation, real_tuning = split(given, options)
     data = JointData(real_seen, real_validation, seen, validation)
     shape = tuple(given.images_uint8.shape[1:])
     if options.num_tuning:
@@ -184,40 +188,9 @@ def plan_adapt(
     differing = [key for key, value in plan.kept().items() if kept and kept.get(key) != value]
     if differing:
         raise InputError(
-            f"{out} holds another adaptation, with other {differing[0]}; give another --out or "
-            "delete it"
+            f"{out} holds another adaptation, with other {differing[0]}; give another --out"
         )
     return plan
-
-
-def _load(source: str, label: Callable[[Tensor], Tensor] | None) -> Dataset:
-    rows = ROWS.fullmatch(source)
-    path, part = (rows[1], rows[2]) if rows else (source, "")
-    return load_dataset(path, part, label=label)
-
-
-def _opinion(guide: Guide) -> Callable[[Tensor], Tensor]:
-    """Return what gives images ``[B, C, H, W]`` the classes that a guide sees in them."""
-    frozen, device = guide.frozen(), next(guide.parameters()).device
-
-    @torch.no_grad()
-    def label(images: Tensor) -> Tensor:
-        return torch.cat([frozen(part.to(device)).argmax(1).cpu() for part in images.split(100)])
-
-    return label
-
-
-def _split(source: str, data: Dataset, options: AdaptOptions) -> tuple[Dataset, Dataset, Dataset]:
-    """Return images to train on, to validate on and to find the dose with."""
-    if len(data) < MIN_IMAGES:
-        raise InputError(
-            f"{source}: {len(data)} images are too few to adapt a guide; give {MIN_IMAGES} at "
-            "least, better some thousands"
-        )
-    order = torch.randperm(len(data), generator=stream(options.seed, "adapt/split"))
-    num_tuning = min(options.num_tuning, max(MIN_TUNING, len(data) // 5))
-    end = num_tuning + min(500, len(data) // 10)
-    return data[order[end:]], data[order[num_tuning:end]], data[order[:num_tuning]]
 
 
 def _read_kept(path: Path) -> dict[str, Any]:
@@ -228,7 +201,7 @@ def _read_kept(path: Path) -> dict[str, Any]:
         kept = json.loads(path.read_text())
         assert isinstance(kept["num_steps"], int) and kept["precision"] in ("float32", "bfloat16")
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path} is damaged; delete {path.parent} to begin anew") from error
+        raise InputError(f"{path} is damaged; give another --out") from error
     return kept
 
 
