@@ -13,11 +13,10 @@ from burnish.jobs.evaluate import split_rows
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.studies.adapt_options import AdaptOptions
+from burnish.studies.dose.drawn import check_two_sides
 
 # Images of each side: fewer teach little, and a dose needs two halves of 100.
 MIN_IMAGES, MIN_TUNING = 500, 200
-# Share of the generated images that may occur among the real ones, pixel by pixel.
-MAX_OVERLAP = 0.01
 
 
 def check_folder(out: Path, *sources: str) -> None:
@@ -56,19 +55,7 @@ def check_sides(samples: str, generated: Dataset, real: str, given: Dataset) -> 
                 f"{name}: {len(data)} images are too few to adapt a guide; give {MIN_IMAGES} at "
                 "least, better some thousands"
             )
-    shapes = [list(data.images_uint8.shape[1:]) for data in (generated, given)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"{samples} has images of shape {shapes[0]}, {real} of {shapes[1]}; bring them to one "
-            "size and number of channels"
-        )
-    known = {image.numpy().tobytes() for image in given.images_uint8}
-    found = sum(image.numpy().tobytes() in known for image in generated.images_uint8)
-    if found > MAX_OVERLAP * len(generated):
-        raise InputError(
-            f"{found / len(generated):.0%} of the images of {samples} are in {real}, pixel by "
-            "pixel: these are not generated and real images; check the paths"
-        )
+    check_two_sides(samples, generated.images_uint8, real, given.images_uint8)
 
 
 def split(data: Dataset, options: AdaptOptions) -> tuple[Dataset, Dataset, Dataset]:

@@ -15,6 +15,9 @@ from burnish.seeds import stream
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
 from burnish.storage.formats import open_samples
 
+# Share of the generated images that may occur among the real ones, pixel by pixel.
+MAX_OVERLAP = 0.01
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -40,10 +43,32 @@ class Drawn:
             part = self[start : start + size]
             yield Samples(from_uint8(part.images_uint8), part.labels, part.ids)
 
-    def overlap(self, other: "Drawn") -> float:
-        """Return the share of these images that the other ones contain, pixel by pixel."""
-        known = {image.numpy().tobytes() for image in other.images_uint8}
-        return sum(image.numpy().tobytes() in known for image in self.images_uint8) / len(self)
+
+def check_two_sides(samples: str, generated: Tensor, real: str, given: Tensor) -> None:
+    """Refuse generated and real images that cannot be compared.
+
+    Args:
+        samples: What the generated images are called.
+        generated: ``[N, C, H, W]`` uint8.
+        real: What the real images are called.
+        given: ``[M, C, H, W]`` uint8.
+
+    Raises:
+        InputError: They are of different shapes, or share more than :data:`MAX_OVERLAP` of images.
+    """
+    shapes = [list(images.shape[1:]) for images in (generated, given)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{samples} has images of shape {shapes[0]}, {real} of {shapes[1]}; bring them to one "
+            "size and number of channels"
+        )
+    known = {image.numpy().tobytes() for image in given}
+    share = sum(image.numpy().tobytes() in known for image in generated) / len(generated)
+    if share > MAX_OVERLAP:
+        raise InputError(
+            f"{share:.0%} of the images of {samples} are in {real}, pixel by pixel: these are not "
+            "generated and real images; check the paths"
+        )
 
 
 def draw(source: str, max_images: int, seed: int, purpose: str) -> Drawn:

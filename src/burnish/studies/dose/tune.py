@@ -164,7 +164,7 @@ def grid(guide: "Guide", options: TuneOptions) -> list[dict[str, Any]]:
 
 def _draw(samples: str, real: str, options: TuneOptions) -> "tuple[Drawn, Drawn]":
     from burnish.hub import shipped
-    from burnish.studies.dose.drawn import draw
+    from burnish.studies.dose.drawn import check_two_sides, draw
 
     if real in shipped("reference"):
         raise InputError(f"{real} is statistics by one extractor; --real takes real images")
@@ -182,15 +182,5 @@ def _draw(samples: str, real: str, options: TuneOptions) -> "tuple[Drawn, Drawn]
             f"{real}: {len(reference)} real images are too few to judge; at least {MIN_IMAGES} "
             "are needed"
         )
-    shapes = [list(one.images_uint8.shape[1:]) for one in (drawn, reference)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"{samples} has images of shape {shapes[0]}, {real} of {shapes[1]}; bring them to one "
-            "size"
-        )
-    if (share := drawn.overlap(reference)) > 0.01:
-        raise InputError(
-            f"{share:.0%} of the images of {samples} are in {real}, pixel by pixel: these are not "
-            "generated and real images; check the paths"
-        )
+    check_two_sides(samples, drawn.images_uint8, real, reference.images_uint8)
     return drawn, reference
