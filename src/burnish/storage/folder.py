@@ -47,11 +47,7 @@ class Reader(SampleFile):
             names=[file.relative_to(path).as_posix() for file in self._files],
         )
 
-    def __iter__(self) -> Iterator[Samples]:
-        for start in range(0, len(self), self.batch_size):
-            yield self.read(range(start, min(start + self.batch_size, len(self))))
-
-    def _images(self, places: list[int]) -> Tensor:
+    def _images(self, places: Sequence[int]) -> Tensor:
         pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
         for row, place in enumerate(places):
             file = self._files[place]

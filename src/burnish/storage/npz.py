@@ -12,9 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import SEEK_CUR
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from struct import unpack
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.sample_file import SampleFile
+from burnish.storage.streams import Streams
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError)
@@ -38,31 +41,73 @@ class Reader(SampleFile):
         if "arr_0" not in members:
             held = ", ".join(sorted(members)) or "nothing"
             raise InputError(f"{path}: no arr_0 in it, only {held}; save the images as arr_0")
-        with _array(path, "arr_0") as (_, shape, dtype):
-            num_images, height, width, channels = _nhwc(path, shape, dtype)
+        stream, shape, dtype, _ = _open_array(path, "arr_0")
+        stream.close()
+        num_images, height, width, channels = _nhwc(path, shape, dtype)
         labels, ids = (
             _integers(path, name, num_images) if name in members else None
             for name in ("arr_1", "ids")
         )
+        self._streams = Streams(lambda: _Pixels(path), num_images)
         super().__init__(path, batch_size, (channels, height, width), num_images, labels, ids)
 
-    def __iter__(self) -> Iterator[Samples]:
-        channels, height, width = self.image_shape
-        with _array(self.path, "arr_0") as (stream, _, dtype):
-            for start in range(0, len(self), self.batch_size):
-                places = range(start, min(start + self.batch_size, len(self)))
-                shape = (len(places), height, width, channels)
-                pixels = _numbers(self.path, stream, shape, dtype)
-                yield self._samples(_to_images(self.path, pixels), places)
-
-    def _images(self, places: list[int]) -> Tensor:
+    def _images(self, places: Sequence[int]) -> Tensor:
+        if isinstance(places, range):
+            with self._streams.at(places.start) as pixels:
+                return _to_images(self.path, pixels.read(len(places)))
         images = torch.empty(len(places), *self.image_shape)
-        starts = range(0, max(places, default=-1) + 1, self.batch_size)
-        for start, batch in zip(starts, self, strict=False):  # leaves what follows unread
-            for row, place in enumerate(places):
-                if place in range(start, start + len(batch)):
-                    images[row] = batch.images[place - start]
+        for place in sorted(set(places)):
+            with self._streams.at(place) as pixels:
+                image = _to_images(self.path, pixels.read(1))
+            for row in [row for row, wanted in enumerate(places) if wanted == place]:
+                images[row] = image[0]
         return images
+
+
+class _Pixels:
+    """The images of ``arr_0``, in order.
+
+    Python seeks in a zip by reading; in a member that is not compressed, this goes there at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.place, self._path = 0, path
+        self._stream, (self._num_images, *shape), self._dtype, self._info = _open_array(
+            path, "arr_0"
+        )
+        self._shape = shape if len(shape) == 3 else [*shape, 1]
+        self._size = math.prod(shape) * self._dtype.itemsize
+
+    def read(self, count: int) -> np.ndarray:
+        """Return the next images, ``[count, H, W, C]``."""
+        shape = (count, *self._shape)
+        numbers = _numbers(self._path, self._stream, shape, self._dtype)
+        self.place += count
+        return numbers
+
+    def seek(self, place: int) -> None:
+        """Go to an image."""
+        if place == self.place:
+            return
+        if self._info.compress_type == zipfile.ZIP_STORED:
+            self.close()
+            self._stream = self._path.open("rb")
+            # The member begins with a header of its own, which ends in a name and extra fields.
+            self._stream.seek(self._info.header_offset + 26)
+            begin = self._info.header_offset + 30 + sum(unpack("<HH", self._stream.read(4)))
+            left = (self._num_images - place) * self._size
+            self._stream.seek(begin + self._info.file_size - left)
+        else:
+            if place < self.place:
+                self.close()
+                self._stream, self.place = _open_array(self._path, "arr_0").stream, 0
+            with _faults(self._path):
+                self._stream.seek((place - self.place) * self._size, SEEK_CUR)
+        self.place = place
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
 
 
 def write(
@@ -118,15 +163,23 @@ def _faults(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: broken or not an .npz ({error}); write it again") from error
 
 
-@contextmanager
-def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """Open an array of a file as ``(stream after the header, shape, dtype)``."""
+class _Array(NamedTuple):
+    """An open array of a file; its numbers follow in ``stream``."""
+
+    stream: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    info: zipfile.ZipInfo
+
+
+def _open_array(path: Path, name: str) -> _Array:
     with ExitStack() as stack:
         with _faults(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
             if any(info.flag_bits & 1 for info in archive.infolist()):
                 raise zipfile.BadZipFile("encrypted")
-            stream = stack.enter_context(archive.open(f"{name}.npy"))
+            info = archive.getinfo(f"{name}.npy")
+            stream = stack.enter_context(archive.open(info))
             try:
                 shape, fortran_order, dtype = _HEADERS[npy.read_magic(stream)](stream)
             except (ValueError, KeyError) as error:
@@ -135,7 +188,8 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
             raise InputError(f"{path}: {name} holds pickled Python objects; save numbers instead")
         if fortran_order:
             raise InputError(f"{path}: {name} is in Fortran order; save np.ascontiguousarray(x)")
-        yield stream, shape, dtype
+        stack.pop_all()  # the stream keeps the archive's file open
+    return _Array(stream, shape, dtype, info)
 
 
 def _numbers(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -150,7 +204,8 @@ def _numbers(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dt
 
 def _integers(path: Path, name: str, num_images: int) -> Tensor:
     """Read an array of one integer per image, int64 ``[N]``."""
-    with _array(path, name) as (stream, shape, dtype):
+    stream, shape, dtype, _ = _open_array(path, name)
+    with stream:
         if dtype.kind not in "iu":
             raise InputError(f"{path}: {name} is {dtype}; it must hold integers")
         if shape != (num_images,):

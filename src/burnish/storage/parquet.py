@@ -6,7 +6,8 @@ Columns: ``image`` (or ``img``), a struct of ``bytes`` and ``path``; ``label`` (
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -23,6 +24,7 @@ from burnish.files import write_aside
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.image_file import inspect, read_pixels, write_png
 from burnish.storage.sample_file import SampleFile
+from burnish.storage.streams import Streams
 
 
 class Reader(SampleFile):
@@ -37,14 +39,19 @@ class Reader(SampleFile):
         if not self._parts:
             raise InputError(f"{path}: no such file or folder; check the path")
         with _opened(self._parts[0]) as file:
-            schema, num_images = file.schema_arrow, 0
+            schema = file.schema_arrow
+        # Of each row group: the place behind its last image, its file, its number in there.
+        self._groups: list[tuple[int, Path, int]] = []
+        num_images = 0
         for part in self._parts:
             with _opened(part) as file:
                 if not file.schema_arrow.equals(schema):
                     raise InputError(
                         f"{part}: columns unlike {self._parts[0].name}; give one of them"
                     )
-                num_images += file.metadata.num_rows
+                for group in range(file.num_row_groups):
+                    num_images += file.metadata.row_group(group).num_rows
+                    self._groups.append((num_images, part, group))
         structs = [field.name for field in schema if pa.types.is_struct(field.type)]
         self._column = next((name for name in ("image", "img") if name in structs), "")
         if not self._column:
@@ -52,7 +59,9 @@ class Reader(SampleFile):
             raise InputError(f"{path}: no column image or img of encoded images, only {held}")
         if not num_images:
             raise InputError(f"{path} holds no images")
-        _, first = next(self._encoded())
+        self._streams = Streams(lambda: _Cells(path, self._groups, self._column), num_images)
+        with self._streams.at(0) as cells:
+            first = cells.read(1)[0]
         label = next((name for name in ("label", "labels") if name in schema.names), None)
         # Ids of other data sets may be text.
         has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
@@ -65,38 +74,20 @@ class Reader(SampleFile):
             ids=self._integers("id") if has_ids else None,
         )
 
-    def __iter__(self) -> Iterator[Samples]:
-        source = self._encoded()
-        while rows := list(islice(source, self.batch_size)):
-            yield self._samples(self._decode(rows), [place for place, _ in rows])
+    def _images(self, places: Sequence[int]) -> Tensor:
+        if isinstance(places, range):
+            with self._streams.at(places.start) as cells:
+                return self._decode(places, cells.read(len(places)))
+        found: dict[int, bytes] = {}
+        for place in sorted(set(places)):
+            with self._streams.at(place) as cells:
+                found[place] = cells.read(1)[0]
+        return self._decode(places, [found[place] for place in places])
 
-    def _images(self, places: list[int]) -> Tensor:
-        found = dict(self._encoded(set(places)))
-        return self._decode([(place, found[place]) for place in places])
-
-    def _encoded(self, wanted: set[int] | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield ``(place, encoded image)`` in order, for the wanted places or for all."""
-        end = 0
-        for part in self._parts:
-            with _opened(part) as file:
-                for group in range(file.num_row_groups):
-                    place, end = end, end + file.metadata.row_group(group).num_rows
-                    if wanted is not None and wanted.isdisjoint(range(place, end)):
-                        continue
-                    for batch in file.iter_batches(64, [group], [self._column]):
-                        for cell in batch.column(0).to_pylist():
-                            if not cell or cell.get("bytes") is None:
-                                raise InputError(
-                                    f"{self.path}: image {place} has no bytes; embed them"
-                                )
-                            if wanted is None or place in wanted:
-                                yield place, cell["bytes"]
-                            place += 1
-
-    def _decode(self, rows: Sequence[tuple[int, bytes]]) -> Tensor:
-        """Decode rows of :meth:`_encoded` to images ``[len(rows), C, H, W]``."""
-        pixels = torch.empty(len(rows), *self.image_shape, dtype=torch.uint8)
-        for row, (place, data) in enumerate(rows):
+    def _decode(self, places: Sequence[int], encoded: Sequence[bytes]) -> Tensor:
+        """Decode cells to images ``[len(places), C, H, W]``."""
+        pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
+        for row, (place, data) in enumerate(zip(places, encoded, strict=True)):
             name = f"{self.path}: image {place}"
             pixels[row] = read_pixels(BytesIO(data), name, self.image_shape)
         return from_uint8(pixels)
@@ -112,6 +103,58 @@ class Reader(SampleFile):
                 raise InputError(f"{part}: {held}; every image needs an integer")
             values.append(numbers.to_numpy().astype(np.int64))
         return torch.from_numpy(np.concatenate(values))
+
+
+class _Cells:
+    """The encoded images of parquet files, in order; a whole row group is never in memory."""
+
+    def __init__(self, path: Path, groups: list[tuple[int, Path, int]], column: str) -> None:
+        self.place = 0
+        self._path, self._groups, self._column = path, groups, column
+        self._rows: Iterator[bytes | None] = iter(())
+        self._end = 0  # of the row group that is open
+
+    def read(self, count: int) -> list[bytes]:
+        """Return the next images."""
+        cells: list[bytes] = []
+        for _ in range(count):
+            if self.place == self._end:
+                self._open()
+            cell = next(self._rows)
+            if cell is None:
+                raise InputError(f"{self._path}: image {self.place} has no bytes; embed them")
+            cells.append(cell)
+            self.place += 1
+        return cells
+
+    def seek(self, place: int) -> None:
+        """Go to an image."""
+        if not self.place <= place < self._end:
+            self.place = self._end = place
+            self._open()
+        while self.place < place:
+            next(self._rows)
+            self.place += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if isinstance(self._rows, Generator):
+            self._rows.close()
+
+    def _open(self) -> None:
+        """Open the row group of the present place at its first image."""
+        self.close()
+        index = bisect_right(self._groups, self.place, key=lambda group: group[0])
+        self._end, part, group = self._groups[index]
+        first = self._groups[index - 1][0] if index else 0
+        self._rows = self._read_group(part, group)
+        for _ in range(self.place - first):
+            next(self._rows)
+
+    def _read_group(self, part: Path, group: int) -> Iterator[bytes | None]:
+        with _opened(part) as file:
+            for batch in file.iter_batches(64, [group], [f"{self._column}.bytes"]):
+                yield from batch.column(0).field("bytes").to_pylist()
 
 
 def _find_parts(path: Path) -> list[Path]:

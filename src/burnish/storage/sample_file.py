@@ -45,14 +45,31 @@ class SampleFile(ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
-    @abstractmethod
     def __iter__(self) -> Iterator[Samples]:
         """Yield all samples in batches, in the order of the file."""
+        return self.rows(0, len(self))
+
+    def rows(self, start: int, stop: int) -> Iterator[Samples]:
+        """Yield the samples of the places ``start .. stop-1`` in batches, in order.
+
+        Only they are read; the last batch may be smaller. A deflated npz has to be unpacked from
+        its beginning, unless the range starts where the last one ended.
+
+        Raises:
+            InputError: There are no such places.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise InputError(
+                f"{self.path}: no images {start} to {stop - 1}; it holds 0 to {len(self) - 1}"
+            )
+        firsts = range(start, stop, self.batch_size)
+        parts = (range(first, min(first + self.batch_size, stop)) for first in firsts)
+        return (self._samples(self._images(part), part) for part in parts)
 
     def read(self, indices: Sequence[int]) -> Samples:
         """Return the samples at these places (each of ``0 .. N-1``), in the given order.
 
-        Folders and parquet read only these images; an npz is read up to the last of them.
+        Only these images are read; a deflated npz is unpacked up to the last of them.
 
         Raises:
             InputError: There is no such place, or an image is unusable.
@@ -64,8 +81,11 @@ class SampleFile(ABC):
         return self._samples(self._images(places), places)
 
     @abstractmethod
-    def _images(self, places: list[int]) -> Tensor:
-        """Return the images at these (valid) places, float32 ``[len(places), C, H, W]``."""
+    def _images(self, places: Sequence[int]) -> Tensor:
+        """Return the images at these (valid) places, float32 ``[len(places), C, H, W]``.
+
+        A batch of :meth:`rows` is asked for as a ``range``.
+        """
 
     def _samples(self, images: Tensor, places: Sequence[int]) -> Samples:
         """Return images with the labels and ids of their places."""
