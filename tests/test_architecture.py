@@ -19,14 +19,16 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["studies"],
-    ["report"],
+    ["report", "survey"],
     ["jobs", "api"],
     ["training"],
     ["refinement"],
     ["generators", "guide", "metrics"],
     ["storage", "checkpoint", "hub"],
-    ["ascent", "networks", "schema", "files"],
-    ["samples", "seeds"],
+    ["web"],
+    ["ascent", "networks", "files"],
+    ["schema"],
+    ["documents", "leftovers", "progress", "samples", "seeds"],
     ["errors"],
 ]
 HEIGHT = {name: -height for height, names in enumerate(LAYERS) for name in names}
@@ -156,7 +158,7 @@ HEAVY = ["torch", "timm", "torchvision", "diffusers", "accelerate", "pyarrow", "
 # A library that others have no need of is not imported by them.
 CHEAP = {
     "burnish": HEAVY,
-    "burnish.cli.main": HEAVY,
+    "burnish.cli.commands": HEAVY,
     "burnish.refinement.settings": HEAVY,
     "burnish.jobs.options": HEAVY,
     "burnish.training.config": HEAVY,
