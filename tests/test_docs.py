@@ -14,7 +14,7 @@ import click
 import pytest
 
 import burnish
-from burnish.cli.main import cli
+from burnish.cli.commands import cli
 from burnish.training.train import WORDS
 
 ROOT = Path(__file__).parents[1]

@@ -4,20 +4,27 @@ Everything that burnish writes goes through :func:`write_aside`. A file or folde
 name is therefore always complete, whenever the process is killed.
 """
 
+import glob
 import hashlib
 import json
 import os
 import platform
-import shutil
+import re
+import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from burnish import __version__
 from burnish.errors import InputError
+from burnish.leftovers import aside_of, clear_stale, remove
+
+MAX_NAME = 255  # bytes of one name, the limit of most file systems
+MAX_JSON = 64 * 2**20
 
 
 def cache_folder() -> Path:
@@ -42,15 +49,18 @@ def ledger_path(path: Path) -> Path:
 def write_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
 
-    The block may write a file or fill a folder. If it raises, the temporary path is removed and
-    what was under ``path`` before is untouched.
+    The block may write a file or fill a folder. If it raises, the temporary path is removed, with
+    the folders that were made for it, and what was under ``path`` before is untouched. What killed
+    processes have left beside ``path`` is removed.
 
     Raises:
         InputError: A folder would replace a file, or a file a folder.
     """
+    made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    _remove(aside)  # a killed process with the same number may have left it
+    clear_stale(path)
+    aside, old = aside_of(path, "part"), aside_of(path, "old")
+    remove(aside)  # a killed process with the same number may have left it
     try:
         yield aside
         if path.exists() and path.is_dir() != aside.is_dir():
@@ -58,21 +68,24 @@ def write_aside(path: Path) -> Iterator[Path]:
             raise InputError(f"{path} is a {kind} already; give another name or delete it")
         if path.is_dir():
             # A rename cannot replace a full folder; the old one is deleted once the new stands.
-            _remove(old)
+            remove(old)
             os.replace(path, old)
         os.replace(aside, path)
     except BaseException:
-        _remove(aside)
+        remove(aside)
         if old.exists() and not path.exists():
             os.replace(old, path)
+        with suppress(OSError):  # a folder that is no longer empty stays
+            for parent in made:
+                parent.rmdir()
         raise
-    _remove(old)
+    remove(old)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
+    """Write a text file as UTF-8; half a character, as names of files have, becomes a number."""
     with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -80,28 +93,114 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def check_target(path: Path, *inputs: Path) -> None:
+def read_text(path: Path, limit: int = MAX_JSON) -> str:
+    """Read a text file in UTF-8.
+
+    Raises:
+        InputError: There is none, it is not a regular file (a pipe would never end), larger than
+            ``limit`` bytes, or not UTF-8.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a file with text; check the path")
+        if status.st_size > limit:
+            raise InputError(f"{path}: {status.st_size:,} bytes; at most {limit:,} are read")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: See :func:`read_text`; or it is no JSON, nested too deeply, has a number that
+            is not finite, or holds something else than an object.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """Return the JSON object that a text is; ``where`` begins messages of errors."""
+    try:
+        content = json.loads(text, parse_constant=_not_finite)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not readable as JSON ({str(error)[:200]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: a JSON object is needed, this is a {type(content).__name__}")
+    return content
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def check_target(path: Path, *inputs: Path | str, force: bool = True) -> None:
     """Refuse an output path that cannot be written, before any work is done.
 
     Args:
         path: A file to write or replace, or, without a suffix, a folder to fill.
-        inputs: What is read; the output must not replace it.
+        inputs: What is read: files, folders or patterns, some of their rows as ``PATH[0-9]``, or
+            names of something else. The output must replace none of it, nor a card or a ledger
+            beside it, whatever ``force`` says.
+        force: Whether an existing file may be replaced. Commands pass what the user has said; by
+            default it may, as a caller in Python names its files itself.
 
     Raises:
-        InputError: The path has no name, is of the wrong kind, lies below a file or in a read-only
-            folder, or is one of the inputs.
+        InputError: The path has no name or too long a one, is of the wrong kind, lies below a file
+            or where nothing can be written, is one of the inputs, or exists without ``force``.
     """
-    if not path.name:
+    if path.name in ("", ".."):
         raise InputError(f"{str(path)!r} has no file name; say where to write")
+    if "\0" in str(path) or len(os.fsencode(path.name)) > MAX_NAME:
+        raise InputError(f"{str(path)[:80]!r}... is no name of a file; choose a shorter one")
     if path.is_dir() and path.suffix:
         raise InputError(f"{path} is a folder; choose another name")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise InputError(f"{path} is a device or a pipe; choose the name of a file")
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"{path} cannot be written: {parent} is a file")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{path} cannot be written: {parent} is read-only; choose another place")
-    if path.resolve() in [Path(given).resolve() for given in inputs]:
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = f"{parent}: {error.strerror}; choose another place"
+        raise InputError(f"{path} cannot be written: {reason}") from error
+    if any(_is_part(path, str(given)) for given in inputs):
         raise InputError(f"{path} would replace its own input; choose another name")
+    if not force and os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path} exists already; choose another name, or --force to replace it")
+
+
+def _is_part(path: Path, given: str) -> bool:
+    """Return whether a path is an input, a part of one, or a card or ledger beside one."""
+    for text in {given, re.sub(r"\[\d+-\d+\]$", "", given)} - {""}:
+        parts = [Path(text)]
+        if parts[0].is_dir() and os.path.lexists(path):
+            if os.path.realpath(text) in map(str, Path(os.path.realpath(path)).parents):
+                return True
+        elif not parts[0].exists() and glob.has_magic(text):
+            parts += map(Path, glob.iglob(text))
+        if any(_is_same(path, one) for one in parts):
+            return True
+    return False
+
+
+def _is_same(path: Path, one: Path) -> bool:
+    beside = [card_path(one), ledger_path(one)] if one.name else []
+    for other in (one, *beside):
+        if os.path.realpath(path) == os.path.realpath(other):
+            return True
+        with suppress(OSError, ValueError):  # a hard link, or another case of letters
+            if os.path.samefile(path, other):
+                return True
+    return False
 
 
 def path_sha256(path: Path) -> str:
@@ -138,10 +237,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,74 +1,154 @@
-"""The entry point. Bad input ends with one line on stderr and exit code 2."""
+"""The entry point: what a command ends with, whatever happens. It imports nothing slow at first.
+
+Bad input ends with one line on stderr and exit code 2. A job that is stopped (Ctrl-C, SIGTERM, the
+terminal closed) takes away what it left unfinished and ends with 128 plus the number of the
+signal. Where nobody reads standard output, a command that printed ends with 141, its work done.
+"""
 
 import errno
 import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import click
+from burnish.errors import InputError
+from burnish.progress import Lossy
 
-from burnish import __version__
-from burnish.cli.adapt import adapt
-from burnish.cli.demo import demo
-from burnish.cli.doctor import doctor
-from burnish.cli.evaluate import evaluate
-from burnish.cli.measure import measure
-from burnish.cli.pack import pack
-from burnish.cli.refine import refine
-from burnish.cli.report import report
-from burnish.cli.sample import sample
-from burnish.cli.train import train
-from burnish.cli.tune import tune
-from burnish.errors import InputError, unknown
-
-COMMANDS = (demo, sample, refine, evaluate, report, adapt, tune, train, doctor, measure, pack)
+# What to do after a stop, by command.
+RESUMING = {
+    "adapt": "give the same command again to go on",
+    "train": "give the same command again to go on",
+    "measure": "give the same command again to go on",
+    "demo": "give the same command again to begin anew",
+}
+# A terminal and a wrapper such as uv may both send the same signal.
+REPEAT_SECONDS = 2.0
 
 
-class _Commands(click.Group):
-    """Commands in the order in which a newcomer meets them; misspelt names get a suggestion."""
+class Stopped(BaseException):
+    """A signal asks to stop; ``number`` is which."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
-            raise unknown("command", args[0], self.commands)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["--help", "-h"]})
-@click.version_option(__version__, prog_name="burnish", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Refine generated images with a joint classifier-discriminator.
-
-    A generator makes samples, a guide scores them, refine climbs the guide, metrics compare them
-    with real images, a report shows them. New here? Try: burnish demo
-    """
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 2 on bad input."""
+    with _streams(), _signals() as heard:
+        message, code = _run(arguments, heard)
+        # Here the traceback is gone, and with it any half-drawn progress bar.
+        if message:
+            print(f"burnish: {_one_line(message)}", file=sys.stderr)
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: list[str] | None, heard: list[int]) -> tuple[str, int]:
+    """Return the line to say, if any, and the exit code."""
     try:
-        cli.main(arguments, prog_name="burnish", standalone_mode=False)
-        return
-    except (click.UsageError, InputError) as error:
-        said = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        message, code = " ".join(said.split()), 2
-    except BrokenPipeError:
-        # The reader, e.g. head, has seen enough; Python would complain again at exit.
+        from burnish.cli.commands import Unread, run
+
+        try:
+            run(arguments)
+            sys.stdout.flush()
+            return "", 0
+        except (Unread, BrokenPipeError):
+            _drop_output()
+            return "", 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
+        except OSError as error:
+            _drop_output()
+            if heard:
+                raise
+            return _said(error), 2
+    except InputError as error:
+        return str(error), 2
+    except MemoryError:
+        return "not enough memory; give fewer or smaller images, or a smaller --batch-size", 2
+    except (Stopped, KeyboardInterrupt) as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        return _stopped(arguments), 128 + number
+    except Exception:
+        if not heard:
+            raise
+        # Half an import, and what was raised meanwhile, may come as any error.
+        return _stopped(arguments), 128 + heard[0]
+
+
+def _said(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        reason = "the disk is full; free some space or choose another place"
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _stopped(arguments: list[str] | None) -> str:
+    words = sys.argv[1:] if arguments is None else arguments
+    then = next((RESUMING[word] for word in words[:1] if word in RESUMING), "")
+    return f"stopped; {then}" if then else "stopped"
+
+
+def _one_line(text: str) -> str:
+    """Return a text on one line, without anything that would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def _drop_output() -> None:
+    """Let Python find nothing to complain of when it flushes standard output at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            error.strerror = "the disk is full; free some space or choose another place"
-        reason = error.strerror or str(error)
-        message, code = f"{error.filename}: {reason}" if error.filename else reason, 2
-    except (click.Abort, KeyboardInterrupt):
-        message, code = "stopped", 130
-    # Outside the except clause the traceback is gone, and with it any half-drawn progress bar.
-    print(f"burnish: {message}", file=sys.stderr)
-    sys.exit(code)
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Open streams that are closed, lest a file takes their place; let stderr fail in silence."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+    if hasattr(sys.stdout, "reconfigure"):
+        stdout: Any = sys.stdout
+        stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+    before, stderr = sys.stderr, Lossy(sys.stderr)
+    sys.stderr = stderr  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        if sys.stderr is stderr:
+            sys.stderr = before
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Turn signals into :class:`Stopped`; yield the numbers of those that have come."""
+    heard: list[int] = []
+    last = 0.0
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal last
+        del frame
+        now = time.monotonic()
+        if heard and now - last < REPEAT_SECONDS:
+            return
+        last = now
+        heard.append(number)
+        raise Stopped(number)
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before: dict[Any, Any] = {}
+    try:
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            # nohup and the shell's & have some ignored.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    except ValueError:
+        pass  # not in the main thread
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
