@@ -13,7 +13,8 @@ from burnish.errors import unknown
         ("xyz", ["joint", "PATH"], "choose from: joint, PATH"),
         ("PTH", ["joint", "PATH"], "choose from: joint, PATH"),
         ("xyz", [], "there is none to choose from"),
-        ("n10", [f"n{i}" for i in range(99)], "did you mean 'n10'?"),
+        ("n100", [f"n{i}" for i in range(99)], "did you mean 'n10'?"),
+        ("judge", ["judge"], "choose from: judge"),  # what is refused is not recommended
         ("xyz", "a" * 41, "choose from: " + "a, " * 40 + "..."),
     ],
 )

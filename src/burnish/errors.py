@@ -20,8 +20,10 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}
     some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
     hint = f"choose from: {some}" if choices else "there is none to choose from"
-    if near := difflib.get_close_matches(name.lower(), by_lower, n=1):
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    if near and by_lower[near[0]] != name:  # what is refused is not recommended
         hint = f"did you mean {by_lower[near[0]]!r}?"
         if len(choices) <= 10:
             hint += f" Known: {some}"
-    return InputError(f"unknown {kind} {name!r}; {hint}")
+    said = repr(name) if len(name) <= 80 else f"{name[:77]!r}..."
+    return InputError(f"unknown {kind} {said}; {hint}")

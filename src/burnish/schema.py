@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: the one reader of YAML, and what command-line flags are made of.
+"""Settings as frozen dataclasses: how plain values become them, and what flags are made of.
 
 A field states everything about a setting once: its type, its default, its range
 (``Annotated[float, Range(0)]``) and, as the string below it, its help text.
@@ -13,12 +13,11 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-
+from burnish.documents import INT64
 from burnish.errors import InputError, unknown
 
 
@@ -117,49 +116,20 @@ def check(config: Any) -> None:
         number = {int: int, float: (int, float)}.get(setting.type)
         if number and (isinstance(value, bool) or not isinstance(value, number)):
             kind = "a whole number" if number is int else "a number"
-            raise InputError(f"{setting.name} must be {kind}, not {value!r}")
+            raise InputError(f"{setting.name} must be {kind}, not {shown(value)}")
+        if isinstance(value, int) and value not in INT64:
+            raise InputError(f"{setting.name} must fit into 64 bits")
         if setting.choices and value not in setting.choices:
             raise unknown(setting.name, str(value), map(str, setting.choices))
-        if setting.range and value not in setting.range:  # pyright: ignore[reportOperatorIssue]
-            raise InputError(f"{setting.name} must be {setting.range}, not {value}")
+        span = setting.range or (Range() if setting.type is float else None)
+        if span and value not in span:  # pyright: ignore[reportOperatorIssue]
+            raise InputError(f"{setting.name} must be {span}, not {shown(value)}")
 
 
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    ``extends: FILE``, relative to the file that says it, takes over another file's keys. Keys
-    given here replace the other's, one by one within sections; ``name`` is not taken over.
-
-    Raises:
-        InputError: The file is missing, is not YAML, or extends itself.
-    """
-    return _values(path, ())
-
-
-def _values(path: Path, below: tuple[Path, ...]) -> Any:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; check the path")
-    if path.resolve() in below:
-        raise InputError(f"{path} extends itself, by way of {below[-1].name}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad text, dates and depths
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or "extends" not in values:
-        return values
-    other = values.pop("extends")
-    if not isinstance(other, str):
-        raise InputError(f"{path}: extends: expected the name of a file, not {other!r}")
-    whole = _values(path.parent / other, (*below, path.resolve()))
-    if not isinstance(whole, dict):
-        raise InputError(f"{path.parent / other}: expected keys and values, not {whole!r}")
-    return _merged({**whole, "name": ""}, values)
-
-
-def _merged(under: Any, over: Any) -> Any:
-    if not isinstance(under, dict) or not isinstance(over, dict):
-        return over
-    return {**under, **{k: _merged(under[k], v) if k in under else v for k, v in over.items()}}
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its beginning, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def read(kind: Any, value: Any, where: str) -> Any:
@@ -172,15 +142,21 @@ def read(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if origin is Annotated:
-        return read(arguments[0], value, where)
+        found = read(arguments[0], value, where)
+        spans = [extra for extra in arguments[1:] if isinstance(extra, Range)]
+        if found is not None and any(found not in span for span in spans):
+            raise InputError(f"{where} must be {spans[0]}, not {shown(value)}")
+        return found
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(typing.cast(type, kind), value, where)
     if origin is dict and isinstance(value, dict):
         return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
-    if origin is tuple and isinstance(value, list | tuple):
+    if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        if arguments[-1] is not ... and origin is tuple and len(value) != len(arguments):
+            raise InputError(f"{where}: expected {len(arguments)} values, not {shown(value)}")
         return tuple(read(arguments[0], item, where) for item in value)
     if origin is Literal:
-        if value not in arguments:
+        if not any(value == one and type(value) is type(one) for one in arguments):
             raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
         return value
     inner, optional = _without_none(kind)
@@ -191,14 +167,16 @@ def read(kind: Any, value: Any, where: str) -> Any:
 
 def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected keys and values, not {value!r}")
+        raise InputError(f"{where}: expected keys and values, not {shown(value)}")
     hints = typing.get_type_hints(kind, include_extras=True)
     for key in value:
         if key not in hints:
             raise InputError(f"{where}: {unknown('key', str(key), hints)}")
     filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()}
     try:
-        return kind(**filled)
+        found = kind(**filled)
+        check(found)
+        return found
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -206,16 +184,17 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
 def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
         # YAML takes 1e-3 for text, because it has no dot.
-        with contextlib.suppress(ValueError, TypeError):
-            return float(value)
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            if not math.isnan(found := float(value)):
+                return found
     if kind is Path and isinstance(value, str):
         return Path(value)
-    right = isinstance(kind, type) and isinstance(value, kind)
-    if right and not (kind is int and isinstance(value, bool)):
+    right = isinstance(kind, type) and isinstance(value, kind) and value == value  # NaN is not
+    if right and not (kind is int and (isinstance(value, bool) or value not in INT64)):
         return value
-    containers: dict[Any, str] = {dict: "keys and values", tuple: "a list"}
+    containers: dict[Any, str] = {dict: "keys and values", tuple: "a list", Sequence: "a list"}
     expected = containers.get(typing.get_origin(kind), getattr(kind, "__name__", str(kind)))
-    raise InputError(f"{where}: expected {expected}, not {value!r}")
+    raise InputError(f"{where}: expected {expected}, not {shown(value)}")
 
 
 def split(kind: type, values: Mapping[str, Any], other: type) -> tuple[Any, dict[str, Any]]:

@@ -4,9 +4,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from burnish.documents import load_yaml
 from burnish.errors import InputError
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import Range, check, load_yaml, read
+from burnish.schema import Range, check, read
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is split among processes, and what it may replace."""
+
+    workers: Annotated[int, Range(1)] = 1
+    """Processes on this machine that share the work, one per GPU. On a CPU one is best."""
+    share: str = ""
+    """Do only the I-th of N equal shares, as I/N with I from 0; auto reads the variables of
+    SLURM arrays, SkyPilot or torchrun. Ranks of torchrun and accelerate share without asking."""
+    engine: Literal["local", "ray"] = "local"
+    """Who does the work: local, or ray, a Ray cluster (pip install ray)."""
+    shard_size: Annotated[int | None, Range(1)] = None
+    """Images that are finished together and survive a killed job; without it, about half a
+    minute of work."""
+    restart: bool = False
+    """Forget what a killed job of this output has done, and begin anew."""
+    force: bool = False
+    """Replace an existing output."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+# A caller in Python names its files itself, and may write one twice.
+IN_PYTHON = JobOptions(force=True)
 
 
 @dataclass(frozen=True)

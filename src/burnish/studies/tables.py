@@ -7,9 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from burnish.documents import load_yaml
 from burnish.errors import InputError
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import Range, check, load_yaml, read
+from burnish.schema import Range, check, read
 from burnish.seeds import parse_seeds
 
 

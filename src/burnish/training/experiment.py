@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from burnish.documents import load_yaml
 from burnish.errors import InputError
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import load_yaml, read
+from burnish.schema import read
 from burnish.training import config
 
 
