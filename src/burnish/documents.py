@@ -44,25 +44,27 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         raise InputError(f"{path} is not text in UTF-8") from error
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Path, scale: int = 1) -> Any:
     """Return the values of a JSON file; raises :class:`InputError` as :func:`parse_json` does."""
-    return parse_json(read_text(path), str(path))
+    return parse_json(read_text(path, scale * MAX_BYTES), str(path), scale)
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, scale: int = 1) -> Any:
     """Return the values of a JSON text; ``where`` names it in messages.
+
+    ``scale`` multiplies the bounds on size and number.
 
     Raises:
         InputError: It is not JSON, holds NaN or infinity, names a key twice, or exceeds the bounds
             of this module.
     """
-    if len(text) > MAX_BYTES:
-        raise InputError(f"{where} is too large; at most {MAX_BYTES >> 10} KiB are read")
+    if len(text) > scale * MAX_BYTES:
+        raise InputError(f"{where} is too large; at most {scale * MAX_BYTES >> 10} KiB are read")
     try:
         values = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON: {_line(error)}") from error
-    _check(values, where, json_only=True)
+    _check(values, where, json_only=True, max_values=scale * MAX_VALUES)
     return values
 
 
@@ -174,7 +176,7 @@ def _parts(node: Any) -> Iterator[Any]:
             yield from (key, value)
 
 
-def _check(values: Any, where: str, json_only: bool = False) -> None:
+def _check(values: Any, where: str, json_only: bool = False, max_values: int = MAX_VALUES) -> None:
     """Refuse values that are nested too deep, too many, too large, or unfit to be shown."""
     level, count = [values], 0
     for _ in range(MAX_DEPTH):
@@ -193,7 +195,7 @@ def _check(values: Any, where: str, json_only: bool = False) -> None:
         level, count = below, count + len(below)
         if not level:
             return
-        if count > MAX_VALUES:
+        if count > max_values:
             break
     raise InputError(f"{where} is nested too deep or holds too many values")
 

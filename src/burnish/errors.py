@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -25,5 +26,10 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
         hint = f"did you mean {by_lower[near[0]]!r}?"
         if len(choices) <= 10:
             hint += f" Known: {some}"
-    said = repr(name) if len(name) <= 80 else f"{name[:77]!r}..."
-    return InputError(f"unknown {kind} {said}; {hint}")
+    return InputError(f"unknown {kind} {shown(name)}; {hint}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its beginning, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -13,12 +13,14 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from burnish.documents import INT64
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError, shown, unknown
+
+MAX_LENGTH = 100  # of a list among the arguments of a function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,17 +128,13 @@ def check(config: Any) -> None:
             raise InputError(f"{setting.name} must be {span}, not {shown(value)}")
 
 
-def shown(value: Any) -> str:
-    """Return a value as messages show it: its beginning, on one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def read(kind: Any, value: Any, where: str) -> Any:
     """Turn plain YAML or JSON values into ``kind``: a dataclass, a container or a scalar type.
 
+    A dataclass that says ``open = True`` leaves out keys that it has no field for.
+
     Raises:
-        InputError: A key is unknown or a value has another type; ``where`` leads to it.
+        InputError: A key is unknown or missing, or a value of another type, at ``where``.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -165,14 +163,37 @@ def read(kind: Any, value: Any, where: str) -> Any:
     return _read_scalar(kind, value, where)
 
 
+def read_arguments(function: Callable[..., Any], values: Any, where: str) -> dict[str, Any]:
+    """Turn plain values into the keyword arguments of a function, by its annotations.
+
+    Raises:
+        InputError: An argument is unknown, or its value has another type or is out of range.
+    """
+    known = inspect.signature(function).parameters
+    target = function.__init__ if isinstance(function, type) else function
+    hints = typing.get_type_hints(target, include_extras=True)
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected keys and values, not {shown(values)}")
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(f"argument of {where}", str(name), known)
+        if isinstance(value, list | tuple) and len(value) > MAX_LENGTH:
+            raise InputError(f"{where}: {name} has {len(value)} values; at most {MAX_LENGTH}")
+    return {name: read(hints[name], value, f"{where}: {name}") for name, value in values.items()}
+
+
 def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected keys and values, not {shown(value)}")
     hints = typing.get_type_hints(kind, include_extras=True)
     for key in value:
-        if key not in hints:
+        if key not in hints and not getattr(kind, "open", False):
             raise InputError(f"{where}: {unknown('key', str(key), hints)}")
-    filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items()}
+    filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items() if k in hints}
+    for field in dataclasses.fields(kind):
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and field.name not in filled:
+            raise InputError(f"{where}: {field.name} is missing")
     try:
         found = kind(**filled)
         check(found)

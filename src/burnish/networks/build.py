@@ -5,13 +5,14 @@ the command line then know its name.
 """
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from burnish.errors import InputError, unknown
+from burnish.schema import read_arguments
 
 NETWORKS = {
     "resnet": "burnish.networks.resnet:ResNet",
@@ -23,25 +24,56 @@ NETWORKS = {
 }
 
 
+MAX_WEIGHTS = 2**30
+
+
 def build(arguments: Mapping[str, Any]) -> nn.Module:
     """Build a network with random weights, in train mode, from its card entry.
 
     Args:
         arguments: ``{"name": ..., **constructor arguments}``; ``name`` is a key of ``NETWORKS``.
+
+    Raises:
+        InputError: The name or an argument is unknown, of the wrong type or out of range, or the
+            network has more than :data:`MAX_WEIGHTS` weights.
     """
-    arguments = dict(arguments)
-    name = arguments.pop("name", None)
-    if name not in NETWORKS:
+    check_network(arguments)
+    if not arguments.get("pretrained"):  # which would be fetched
+        sketch(arguments)
+    return _construct(arguments)
+
+
+def sketch(arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the network of :func:`build` on the meta device: names and shapes, without values."""
+    check_network(arguments)
+    with torch.device("meta"):
+        network = _construct(arguments)
+    count = sum(values.numel() for values in network.state_dict().values())
+    if count > MAX_WEIGHTS:
+        raise InputError(f"network {arguments['name']!r} has {count:,} weights; too many")
+    return network
+
+
+def check_network(arguments: Mapping[str, Any], where: str = "") -> None:
+    """Raise InputError if a card entry names no network, or arguments that it does not take."""
+    name = arguments.get("name")
+    if not isinstance(name, str) or name not in NETWORKS:
         raise unknown("network", str(name), NETWORKS)
+    given = {key: value for key, value in arguments.items() if key != "name"}
+    read_arguments(_constructor(name), given, f"{where}{': ' * bool(where)}network {name!r}")
+
+
+def _constructor(name: str) -> Any:
     module, _, kind = NETWORKS[name].partition(":")
-    network = getattr(importlib.import_module(module), kind)
-    known = inspect.signature(network).parameters
-    for argument in arguments:
-        if argument not in known:
-            raise unknown(f"argument of network {name!r}", argument, known)
+    return getattr(importlib.import_module(module), kind)
+
+
+def _construct(arguments: Mapping[str, Any]) -> nn.Module:
+    given = dict(arguments)
+    name = given.pop("name")
     try:
-        return network(**arguments)
+        return _constructor(name)(**given)
     except InputError:
         raise  # the message already says what is wrong
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise InputError(f"network {name!r}: {error}") from error
+    except Exception as error:  # whatever torch, timm or torchvision say of such arguments
+        raise InputError(f"network {name!r}: {' '.join(str(error).split())[:200]}") from error

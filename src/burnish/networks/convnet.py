@@ -5,13 +5,15 @@ feed-forward networks, unlike the residual guides: an extractor that resembles t
 overrate refined images. ``kernel_size``, ``activation`` and ``pooling`` make them differ.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
+from burnish.networks.sizes import Channels, Classes, Deviations, Means, Share, Width, Widths
+from burnish.schema import Range
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -35,16 +37,16 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        widths: Sequence[int] = (32, 64, 128),
-        num_features: int = 64,
-        kernel_size: int = 3,
+        in_channels: Channels,
+        num_classes: Classes,
+        widths: Widths = (32, 64, 128),
+        num_features: Width = 64,
+        kernel_size: Annotated[int, Range(1, 31)] = 3,
         activation: str = "relu",
         pooling: str = "max",
-        dropout: float = 0.2,
-        mean: Sequence[float] = (0.5,),
-        std: Sequence[float] = (0.25,),
+        dropout: Share = 0.2,
+        mean: Means = (0.5,),
+        std: Deviations = (0.25,),
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:

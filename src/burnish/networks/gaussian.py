@@ -9,6 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from burnish.networks.sizes import Channels, Classes, Latents, Side
+
 
 class Gaussian(nn.Module):
     r"""Map latents and labels to images.
@@ -26,7 +28,11 @@ class Gaussian(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, image_size: int, latent_size: int = 128
+        self,
+        in_channels: Channels,
+        num_classes: Classes,
+        image_size: Side,
+        latent_size: Latents = 128,
     ) -> None:
         super().__init__()
         self.image_shape = (in_channels, image_size, image_size)

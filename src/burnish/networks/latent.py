@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from burnish.networks.sizes import Channels, Classes, Latents, Side, Widths
+
 
 class Decoder(nn.Module):
     """Map latents and labels to images; each batch norm has a gain and a bias per class.
@@ -27,11 +29,11 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        latent_size: int = 128,
-        widths: Sequence[int] = (128, 64, 32),
+        in_channels: Channels,
+        num_classes: Classes,
+        image_size: Side,
+        latent_size: Latents = 128,
+        widths: Widths = (128, 64, 32),
     ) -> None:
         doublings = len(widths) - 1
         if doublings < 0 or image_size % 2**doublings:
@@ -65,11 +67,11 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        latent_size: int,
-        widths: Sequence[int],
+        in_channels: Channels,
+        num_classes: Classes,
+        image_size: Side,
+        latent_size: Latents,
+        widths: Widths,
     ) -> None:
         super().__init__()
         self.blocks = _blocks(in_channels, widths, normalize=True)
@@ -95,7 +97,7 @@ class Discriminator(nn.Module):
     included, is 1 (Miyato et al. 2018, equation 8). The arguments are those of :class:`Encoder`.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, widths: Sequence[int]) -> None:
+    def __init__(self, in_channels: Channels, num_classes: Classes, widths: Sequence[int]) -> None:
         super().__init__()
         self.blocks = _blocks(in_channels, widths, normalize=False)
         self.head = nn.Linear(widths[-1], 1)
@@ -143,7 +145,7 @@ class _UpBlock(nn.Module):
         return residual + self.upsample(self.shortcut(hidden))
 
 
-def _blocks(in_channels: int, widths: Sequence[int], normalize: bool) -> nn.Sequential:
+def _blocks(in_channels: Channels, widths: Widths, normalize: bool) -> nn.Sequential:
     """Return one block per width; all but the last halve the resolution."""
     last = len(widths) - 1
     pairs = enumerate(pairwise([in_channels, *widths]))

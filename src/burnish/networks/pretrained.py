@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
 from burnish.networks.normalize import Normalize
+from burnish.networks.sizes import Channels, Classes
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,9 +24,9 @@ class PretrainedClassifier(nn.Module):
     def __init__(
         self,
         source: str,
-        num_classes: int | None = None,
+        num_classes: Classes | None = None,
         pretrained: bool = False,
-        in_channels: int = 3,
+        in_channels: Channels = 3,
     ) -> None:
         super().__init__()
         library, _, name = source.partition("/")

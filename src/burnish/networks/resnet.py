@@ -10,10 +10,13 @@ https://arxiv.org/abs/1605.07146.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from burnish.networks.normalize import Normalize
+from burnish.networks.sizes import Blocks, Channels, Classes, Deviations, Means, Width
+from burnish.schema import Range
 
 
 class ResNet(nn.Module):
@@ -30,12 +33,12 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        width: int = 64,
-        num_blocks: int = 3,
-        mean: Sequence[float] = (0.5,),
-        std: Sequence[float] = (0.25,),
+        in_channels: Channels,
+        num_classes: Classes,
+        width: Width = 64,
+        num_blocks: Blocks = 3,
+        mean: Means = (0.5,),
+        std: Deviations = (0.25,),
     ) -> None:
         if width < 1 or num_blocks < 1:
             raise ValueError(f"width and num_blocks start at 1, not {width} and {num_blocks}")
@@ -65,12 +68,12 @@ class WideResNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
-        depth: int = 28,
-        widen_factor: int = 10,
-        mean: Sequence[float] = (0.5,),
-        std: Sequence[float] = (0.25,),
+        in_channels: Channels,
+        num_classes: Classes,
+        depth: Annotated[int, Range(10, 604)] = 28,
+        widen_factor: Annotated[int, Range(1, 100)] = 10,
+        mean: Means = (0.5,),
+        std: Deviations = (0.25,),
     ) -> None:
         super().__init__()
         if depth % 6 != 4 or depth < 10:

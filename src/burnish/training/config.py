@@ -11,6 +11,7 @@ from burnish.schema import Range, check
 TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")  # in the order of their sum
 Positive = Range(0, above=True)
 Decay = Range(0, 1, below=True)
+Width = Annotated[int, Range(1, 8192)]
 
 
 class Checked:
@@ -23,9 +24,9 @@ class Checked:
 class TrainingConfig(Checked):
     """One training: length, optimizer, averaging, saving."""
 
-    num_steps: Annotated[int, Range(1)] = 10_000
+    num_steps: Annotated[int, Range(1, 1e9)] = 10_000
     """Optimizer steps."""
-    batch_size: Annotated[int, Range(1)] = 64
+    batch_size: Annotated[int, Range(1, 1e6)] = 64
     """Images per step."""
     learning_rate: Annotated[float, Positive] = 1e-3
     """Peak learning rate of AdamW."""
@@ -71,18 +72,18 @@ class ViewsConfig(Checked):
     """Brightness, contrast and saturation change by up to this share."""
     hue: Annotated[float, Range(0)] = 0.1
     """Colors turn by up to this share of the circle."""
-    recolored: Annotated[float, Range(0)] = 0.8
+    recolored: Annotated[float, Range(0, 1)] = 0.8
     """Probability of these changes of color."""
-    gray: Annotated[float, Range(0)] = 0.2
+    gray: Annotated[float, Range(0, 1)] = 0.2
     """Probability that a view has no color."""
     temperature: Annotated[float, Positive] = 0.2
     """Temperature of the contrastive loss; lower values weigh near misses more."""
-    num_projected: Annotated[int, Range(2)] = 64
+    num_projected: Annotated[int, Range(2, 65536)] = 64
     """Size of the projection in which views are compared."""
 
 
 @dataclass(frozen=True)
-class FeaturesConfig:
+class FeaturesConfig(Checked):
     """A network of real images whose features measure distances."""
 
     network: dict[str, Any] = field(default_factory=lambda: {"name": "convnet"})
@@ -94,7 +95,7 @@ class FeaturesConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(Checked):
     """A small diffusion model, to distill from or to start from."""
 
     of: str = ""
@@ -102,7 +103,7 @@ class TeacherConfig:
     training: TrainingConfig = TrainingConfig()
     sigma_mean: float = -1.2
     """Mean of ln(sigma) in training."""
-    sigma_std: float = 1.2
+    sigma_std: Annotated[float, Positive] = 1.2
     """Standard deviation of ln(sigma) in training."""
 
 
@@ -120,9 +121,9 @@ class ConsistencyConfig(Checked):
     training: TrainingConfig = TrainingConfig()
     sigma_mean: float = -0.8
     """Mean of ln(t) in training."""
-    sigma_std: float = 1.8
+    sigma_std: Annotated[float, Positive] = 1.8
     """Standard deviation of ln(t) in training."""
-    num_stages: Annotated[int, Range(1)] = 6
+    num_stages: Annotated[int, Range(1, 64)] = 6
     """How many times the gap between the two noise levels halves."""
     sigma_max: Annotated[float, Positive] = 80.0
     """Noise level at which sampling begins."""
@@ -136,11 +137,11 @@ class GeneratorConfig(Checked):
 
     family: Literal["vae", "gan", "gaussian"] = "gan"
     """Variational autoencoder, generative adversarial network, or the moments of each class."""
-    latent_size: Annotated[int, Range(1)] = 128
+    latent_size: Annotated[int, Range(1, 65536)] = 128
     """Numbers per latent."""
-    widths: tuple[int, ...] = (128, 64, 32)
+    widths: tuple[Width, ...] = (128, 64, 32)
     """Channels of the decoder at each resolution, the lowest first; each next one doubles."""
-    encoder_widths: tuple[int, ...] = ()
+    encoder_widths: tuple[Width, ...] = ()
     """Channels of a VAE's encoder or a GAN's discriminator, full size first; empty: as widths."""
     kl_weight: Annotated[float, Range(0)] = 1.0
     """Factor on a VAE's divergence from the prior."""
@@ -150,8 +151,8 @@ class GeneratorConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.widths or min(*self.widths, *self.encoder_widths, 1) < 1:
-            raise InputError("widths and encoder_widths are numbers of channels, from 1 on")
+        if not 1 <= len(self.widths) <= 10 or len(self.encoder_widths) > 10:
+            raise InputError("widths are the channels at 1 to 10 resolutions")
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class GrowthConfig(Checked):
     """Iterations per additional step, by clock; least number between two, by AUC."""
     threshold: float = 0.8
     """Running AUC at which one step is added."""
-    max_steps: int = 40
+    max_steps: Annotated[int, Range(0, 1e6)] = 40
     """No more steps than this."""
 
 
@@ -197,9 +198,9 @@ class JointConfig(Checked):
     """File of generated images; empty to sample generators."""
     generated_by: tuple[str, ...] = ()
     """Experiments whose generators are sampled, under the same --out; empty for this one's."""
-    num_generated: Annotated[int, Range(1)] = 20_000
+    num_generated: Annotated[int, Range(1, 1e8)] = 20_000
     """How many images to sample from each generator."""
-    generated_seed: int = 1_000_000
+    generated_seed: Annotated[int, Range(0, 2**62)] = 1_000_000
     """Seed of the first generated image, far from any that results are reported on."""
     training: TrainingConfig = TrainingConfig()
     energy: Literal["logit", "logsumexp"] = "logit"
@@ -233,9 +234,9 @@ class JointConfig(Checked):
 class SelfDistillationConfig(Checked):
     """The consistency model fine-tuned on its own refined images."""
 
-    num_images: Annotated[int, Range(1)] = 10_000
+    num_images: Annotated[int, Range(1, 1e8)] = 10_000
     """How many to sample and refine."""
-    first_seed: int = 2_000_000
+    first_seed: Annotated[int, Range(0, 2**62)] = 2_000_000
     """Seed of the first, far from those that results are reported on and joint training uses."""
     training: TrainingConfig = TrainingConfig()
 

@@ -1,13 +1,17 @@
 """Experiments: one YAML file describes a data set and everything that is trained on it."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from burnish.documents import load_yaml
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.refinement.settings import RefineSettings
 from burnish.schema import read
 from burnish.training import config
+
+# Of experiments and what is trained: one folder each, never a way out of --out.
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def load_experiment(path: Path) -> Experiment:
             or of the wrong type; the message says where and suggests the nearest one.
     """
     from burnish.guide.objectives import objective_of
+    from burnish.networks.build import check_network
 
     experiment = read(Experiment, load_yaml(path), str(path))
     joint = experiment.joint
@@ -56,7 +61,15 @@ def load_experiment(path: Path) -> Experiment:
             objective_of(settings.objective)
         except InputError as error:
             raise InputError(f"{path}: joint: {section}: {error}") from error
-    for name in (experiment.name, *experiment.features):
-        if Path(name).name != name or name == "..":
-            raise InputError(f"{path}: the name {name!r} must be a plain folder name")
-    return replace(experiment, name=experiment.name or path.stem)
+    experiment = replace(experiment, name=experiment.name or path.stem)
+    others = [experiment.consistency.teacher.of, *joint.generated_by]
+    for name in (experiment.name, *experiment.features, *filter(None, others)):
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"{path}: the name {shown(name)} must be that of a folder: letters, digits, ., _ "
+                "and -, not beginning with ., 100 at most"
+            )
+    networks = {f"features: {name}": one.network for name, one in experiment.features.items()}
+    for place, network in {**networks, "joint": joint.network}.items():
+        check_network(network, f"{path}: {place}")
+    return experiment
