@@ -34,7 +34,7 @@ def run(tmp_path):
 
 
 def write_tuning(path, chosen):
-    path.write_text(json.dumps({"chosen": chosen}))
+    path.write_text(json.dumps({"chosen": chosen, "verdict": "use", "words": "Use them."}))
     return path
 
 

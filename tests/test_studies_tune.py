@@ -209,7 +209,10 @@ def test_the_command_writes_numbers_a_picture_and_settings_that_refine_takes(run
     assert planned["labels"] == "pseudo"
     # Another verdict leaves no settings behind.
     run.level = 0.0
-    run.tune()
+    with pytest.raises(SystemExit):
+        run.tune()
+    assert "--force to replace it" in capsys.readouterr().err and settings.exists()
+    run.tune("--force")
     assert "Leave these images as they are" in capsys.readouterr().out
     assert not settings.exists() and (run.folder / "found.json").exists()
 

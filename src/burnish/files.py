@@ -10,21 +10,20 @@ import json
 import os
 import platform
 import re
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from burnish import __version__
+from burnish.documents import load_json
 from burnish.errors import InputError
 from burnish.leftovers import aside_of, clear_stale, remove
 
 MAX_NAME = 255  # bytes of one name, the limit of most file systems
-MAX_JSON = 64 * 2**20
 
 
 def cache_folder() -> Path:
@@ -93,51 +92,16 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def read_text(path: Path, limit: int = MAX_JSON) -> str:
-    """Read a text file in UTF-8.
-
-    Raises:
-        InputError: There is none, it is not a regular file (a pipe would never end), larger than
-            ``limit`` bytes, or not UTF-8.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is not a file with text; check the path")
-        if status.st_size > limit:
-            raise InputError(f"{path}: {status.st_size:,} bytes; at most {limit:,} are read")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object, at most 64 MiB and three million values.
 
     Raises:
-        InputError: See :func:`read_text`; or it is no JSON, nested too deeply, has a number that
-            is not finite, or holds something else than an object.
+        InputError: See :func:`burnish.documents.parse_json`; or it is something else.
     """
-    return parse_json(read_text(path), str(path))
-
-
-def parse_json(text: str, where: str) -> dict[str, Any]:
-    """Return the JSON object that a text is; ``where`` begins messages of errors."""
-    try:
-        content = json.loads(text, parse_constant=_not_finite)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not readable as JSON ({str(error)[:200]})") from error
+    content = load_json(path, scale=64)
     if not isinstance(content, dict):
-        raise InputError(f"{where}: a JSON object is needed, this is a {type(content).__name__}")
+        raise InputError(f"{path}: a JSON object is needed, this is a {type(content).__name__}")
     return content
-
-
-def _not_finite(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 def check_target(path: Path, *inputs: Path | str, force: bool = True) -> None:

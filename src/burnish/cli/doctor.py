@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli.options import DEVICE, flag
+from burnish.cli.options import DEVICE, FORCE, flag
 
 REAL = (
     "Real images with labels that no guide was trained on: a name (then its test split) or a path."
@@ -18,9 +18,10 @@ REAL = (
 @flag("--num-images", 1000, "Images to look at, of each kind.")
 @flag("--out", Path("guides.json"), "A JSON file with all numbers.")
 @DEVICE
+@FORCE
 def doctor(
     guides: tuple[str, ...], real: str | None, samples: str | None, num_images: int, out: Path,
-    device: str,
+    device: str, force: bool,
 ) -> None:  # fmt: skip
     """Examine GUIDES as classifiers, as discriminators, and by their gradients.
 
@@ -31,11 +32,10 @@ def doctor(
     Example: burnish doctor cifar10 cifar10-robust --samples samples.npz --real cifar10
     """
     from burnish.files import check_target, write_json
-    from burnish.jobs.evaluate import split_rows
     from burnish.studies.checkup.diagnosis import table
     from burnish.studies.checkup.doctor import doctor as run
 
-    check_target(out, *(Path(split_rows(path)[0]) for path in (samples, real) if path))
+    check_target(out, *guides, *filter(None, (samples, real)), force=force)
     result = run(guides, samples=samples, real=real, num_images=num_images, device=device)
     write_json(out, result)
     print(table(result))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli.options import DEVICE, flag
+from burnish.cli.options import DEVICE, FORCE, flag
 
 
 @click.command(short_help="Measure a table of generators, guides and settings.")
@@ -15,9 +15,10 @@ from burnish.cli.options import DEVICE, flag
 @flag("--cache", Path("runs/cache"), "Folder for images and scores; nothing is made twice.")
 @flag("--out", Path, "The JSON; without it, results/DATA-TABLE.json.")
 @DEVICE
+@FORCE
 def measure(
     tables: Path, table: str, real: Path | None, runs: Path, cache: Path, out: Path | None,
-    device: str,
+    device: str, force: bool,
 ) -> None:  # fmt: skip
     """Measure TABLE of a file of TABLES: each row, each range of seeds, each feature extractor.
 
@@ -30,7 +31,7 @@ def measure(
 
     described = load_tables(tables)
     out = out or Path("results") / f"{described.data}-{table}.json"
-    check_target(out, tables, *([real] if real else []))
+    check_target(out, tables, *filter(None, [real]), force=force)
     result = run(described, table, Cache(cache, runs, described.precision, device), real)
     command = f"burnish measure {tables} {table}" + (f" --real {real.name}" if real else "")
     write_json(out, {"command": command, "config": str(tables), **result})

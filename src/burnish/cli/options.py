@@ -52,6 +52,7 @@ DEVICE = flag(
     "--device", "auto", "Where to compute: cpu, cuda, or auto for a GPU if there is one."
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done and stop.")
+FORCE = click.option("--force", is_flag=True, help="Replace outputs that exist already.")
 
 
 def _option(setting: Setting, note: str) -> Decorator:

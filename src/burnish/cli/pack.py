@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli.options import flag
+from burnish.cli.options import FORCE, flag
 
 REAL = (
     "Real images that no network of the run has seen, for the reference statistics. Without them "
@@ -19,9 +19,11 @@ REAL = (
 @flag("--real", Path, REAL)
 @flag("--source", "", "What results call the real images; without it, the name of the file.")
 @flag("--features", "plain,wide", "Feature extractors to pack.", metavar="NAME,...")
+@FORCE
 def pack(
-    run: Path, out: Path, tuning: Path | None, real: Path | None, source: str, features: str
-) -> None:
+    run: Path, out: Path, tuning: Path | None, real: Path | None, source: str, features: str,
+    force: bool,
+) -> None:  # fmt: skip
     """Pack the guide, and with --real also the generator and feature extractors, of a RUN.
 
     Example: burnish pack runs/cifar10 --out mine --tuning tuning.json --real test.npz
@@ -29,5 +31,7 @@ def pack(
     from burnish.studies.pack import pack as write
 
     names = [name for name in features.split(",") if name]
-    for path in write(run, out, tuning=tuning, real=real, source=source, features=names):
+    for path in write(
+        run, out, tuning=tuning, real=real, source=source, features=names, force=force
+    ):
         print(path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli.options import flag
+from burnish.cli.options import FORCE, flag
 
 OUT = (
     "An .html page; a .png, the picture of one pair of files; or an .md page of the tables of "
@@ -15,7 +15,8 @@ OUT = (
 @click.command(short_help="Show results, pairs of images and trainings on one page.")
 @click.argument("results", nargs=-1, required=True, type=Path)
 @flag("--out", Path("report.html"), OUT)
-def report(results: tuple[Path, ...], out: Path) -> None:
+@FORCE
+def report(results: tuple[Path, ...], out: Path, force: bool) -> None:
     """Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
 
     RESULTS are JSON files of burnish evaluate, folders of burnish demo, outputs of burnish refine,
@@ -33,7 +34,9 @@ def report(results: tuple[Path, ...], out: Path) -> None:
     from burnish.report.page import write_report
     from burnish.report.results_page import write_results_page
 
-    check_target(out, *results)
+    # Of a folder no page is read, so one may lie in it.
+    read = [one for one in results if out.suffix == ".png" or not one.is_dir()]
+    check_target(out, *read, force=force)
     if out.suffix not in (".html", ".png", ".md"):
         raise InputError(f"{out}: the suffix must be .html, .png or .md")
     wanted = {".png": (2, "the generated and the refined images"), ".md": (1, "a folder")}

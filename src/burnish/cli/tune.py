@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from burnish.cli.options import DEVICE, flag, flags, given
+from burnish.cli.options import DEVICE, FORCE, flag, flags, given
 from burnish.studies.dose.tune import TuneOptions
 
 FEATURES = (
@@ -27,9 +27,10 @@ OUT = (
 @flag("--out", Path("tuning.json"), OUT)
 @DEVICE
 @flags(TuneOptions)
+@FORCE
 def tune(
     samples: Path, guide: str, real: str, features: tuple[str, ...], out: Path, device: str,
-    **options: Any,
+    force: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Find the settings of refinement that help SAMPLES, or say that none does.
 
@@ -43,16 +44,11 @@ def tune(
 
     Example: burnish tune samples.npz --guide cifar10 --real real.npz
     """
-    from burnish.errors import InputError
-    from burnish.files import check_target
-    from burnish.jobs.evaluate import split_rows
     from burnish.studies.dose.conclusion import settings_in_words
-    from burnish.studies.dose.files import write_tuning
+    from burnish.studies.dose.files import check_files, write_tuning
     from burnish.studies.dose.tune import tune as run
 
-    if out.suffix != ".json":
-        raise InputError(f"{out}: the result is a .json; a .png and a .yaml go beside it")
-    check_target(out, *(Path(split_rows(str(path))[0]) for path in (samples, real)))
+    check_files(out, samples, guide, real, force=force)
     result = run(samples, guide, real, features, TuneOptions(**given(options)), device=device)
     written = write_tuning(out, result)
     for row in result["rows"]:

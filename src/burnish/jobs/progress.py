@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
 
-from tqdm import tqdm
+from burnish.progress import bar
 
 Batch = TypeVar("Batch", bound=Sized)
 
 
 def progress(what: str, batches: Iterable[Batch], total: int) -> Iterator[Batch]:
     """Yield batches and show how many of ``total`` images are done."""
-    with tqdm(total=total, desc=what, unit="image", smoothing=0.1) as bar:
+    with bar(None, what, total, unit="image", smoothing=0.1) as shown:
         for batch in batches:
             yield batch
-            bar.update(len(batch))
+            shown.update(len(batch))
 
 
 def span(seeds: Sequence[int]) -> str:

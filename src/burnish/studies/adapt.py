@@ -6,10 +6,9 @@ from another guide's weights, with attacks that step along the preconditioned gr
 refinement will.
 """
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,22 +17,20 @@ import torch
 from burnish.ascent.step import value_and_gradient
 from burnish.checkpoint import load_beside, load_model, save_model
 from burnish.errors import InputError
-from burnish.files import write_json
+from burnish.files import read_json, write_json
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.plan import Plan, resolve_device
+from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine import plan_refine
-from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import choose_precision
-from burnish.report.inputs import read_json
 from burnish.report.page import write_report
-from burnish.schema import read
+from burnish.schema import plain
 from burnish.storage.datasets import Dataset
 from burnish.storage.formats import write_samples
 from burnish.studies.adapt_options import AdaptOptions, scale_of, training_of
 from burnish.studies.adapt_sides import check_folder, check_sides, load_side, opinion, split
 from burnish.studies.checkup.shortcuts import find_shortcuts
-from burnish.studies.dose.files import write_tuning
+from burnish.studies.dose.files import read_tuning, write_tuning
 from burnish.studies.dose.scorer import load_extractors
 from burnish.studies.dose.tune import TuneOptions, tune
 from burnish.training.recipes.joint import JointData, train_guide
@@ -44,6 +41,7 @@ RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
 # Gradients of a batch that a step was seen to cost: two attacks on real images, about eight on
 # generated ones, the training pass over both, and its share of validation.
 GRADIENTS_PER_STEP = 18
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Opened(NamedTuple):
@@ -54,7 +52,7 @@ class Opened(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AdaptPlan(Plan):
+class AdaptPlan:
     """A guide that is to be adapted."""
 
     out: Path
@@ -75,6 +73,11 @@ class AdaptPlan(Plan):
     warnings: tuple[str, ...]
     """Trivial differences of the two sides, which a guide would learn instead of realism."""
     opened: Opened = field(repr=False, compare=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as values for JSON."""
+        names = [one.name for one in fields(self) if one.name != "opened"]
+        return {name: plain(getattr(self, name)) for name in names}
 
     def kept(self) -> dict[str, Any]:
         """Return what the guide follows from; it stands in ``OUT/adapt.json``."""
@@ -133,10 +136,8 @@ class AdaptPlan(Plan):
     def _tuned(self, path: Path, guide: Guide) -> dict[str, Any] | None:
         """Return what tune found before a kill, if the file is whole and of this very guide."""
         try:
-            found = read_json(path)
-            read(RefineSettings, found["chosen"] or {}, "chosen")
-            same = found["guide"]["sha256"] == guide.card["sha256"]
-            return found if same and {"verdict", "words"} <= found.keys() else None
+            found = read_tuning(path)
+            return found if found["guide"]["sha256"] == guide.card["sha256"] else None
         except (InputError, KeyError, TypeError):
             return None
 
@@ -197,11 +198,10 @@ def _read_kept(path: Path) -> dict[str, Any]:
     """Return what an adaptation that was begun in this folder follows from; empty for none."""
     if not path.exists():
         return {}
-    try:
-        kept = json.loads(path.read_text())
-        assert isinstance(kept["num_steps"], int) and kept["precision"] in ("float32", "bfloat16")
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path} is damaged; give another --out") from error
+    kept = read_json(path)
+    num_steps, precision = kept.get("num_steps"), kept.get("precision")
+    if type(num_steps) is not int or num_steps < 1 or precision not in PRECISIONS:
+        raise InputError(f"{path} is damaged; give another --out")
     return kept
 
 

@@ -22,7 +22,9 @@ MIN_IMAGES, MIN_TUNING = 500, 200
 def check_folder(out: Path, *sources: str) -> None:
     """Refuse a folder that holds something else, or that what is read lies in."""
     check_target(out / "guide.safetensors")
-    if out.is_dir() and any(out.iterdir()) and not (out / "adapt.json").exists():
+    # What a killed process left unfinished is hidden.
+    seen = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
+    if seen and not (out / "adapt.json").exists():
         raise InputError(f"{out} holds something else than an adaptation; give another --out")
     for source in sources:
         path = Path(split_rows(source)[0]).resolve()

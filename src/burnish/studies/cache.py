@@ -49,7 +49,6 @@ class Cache:
     ) -> None:
         self.folder, self.runs, self.precision = folder, runs, precision
         self.device = resolve_device(device)
-        folder.mkdir(parents=True, exist_ok=True)
         self._guide = functools.cache(lambda name: load_guide(self.path(name)).to(self.device))
         self._sha256 = functools.cache(self._hash_files)
 

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from burnish.errors import InputError, unknown
-from burnish.files import check_target, provenance, write_json
+from burnish.files import check_target, provenance, read_json, write_json
 from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
@@ -18,8 +18,9 @@ from burnish.report.page import write_report
 
 
 def demo(
-    out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "auto"
-) -> dict[str, Any]:
+    out: Path, data: str = "fashion_mnist", num_images: int = 1000, *, device: str = "auto",
+    force: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Sample, refine, score and report.
 
     The settings were chosen on other seeds, by a feature extractor that does not ship, against
@@ -27,10 +28,11 @@ def demo(
 
     Args:
         out: Folder for ``generated.npz``, ``refined.npz`` with its ledger, ``result.json`` and
-            ``report.html``; files of an earlier demo are replaced.
+            ``report.html``; what an earlier demo of the same data left is replaced.
         data: Name of shipped models.
         num_images: From seed 0 on; at least 10.
         device: Where to compute.
+        force: Whether files of these names may be replaced in a folder of anything else.
 
     Returns:
         The content of ``result.json``: metrics of the two sides, ``baseline`` and ``refined``, and
@@ -39,9 +41,9 @@ def demo(
     """
     if data not in shipped("generator"):
         raise unknown("demo", data, shipped("generator"))
-    check_target(out / "result.json")
     if num_images < 10:
         raise InputError(f"the demo needs at least 10 images to compare, not {num_images}")
+    _claim(out, data, force)
     sides = {"baseline": out / "generated.npz", "refined": out / "refined.npz"}
     generator, guide = load_generator(data), load_guide(data)
     sampled = plan_sample(generator, range(num_images), sides["baseline"], device=device).run()
@@ -67,6 +69,23 @@ def demo(
     write_json(out / "result.json", result)
     write_report([out], out / "report.html")
     return result
+
+
+def _claim(out: Path, data: str, force: bool) -> None:
+    """Say whose the folder is, before anything else is in it; refuse one of something else."""
+    mark = out / "demo.json"
+    check_target(mark)
+    held = "something else than a demo"
+    if mark.exists():
+        held = f"a demo of {read_json(mark).get('data')}"
+    elif not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
+        held = ""
+    if held and held != f"a demo of {data}" and not force:
+        raise InputError(f"{out} holds {held}; give another --out, or --force to replace it")
+    for name in ("result.json", "report.html"):
+        check_target(out / name)
+        (out / name).unlink(missing_ok=True)  # or it would stand beside other images
+    write_json(mark, {"data": data})
 
 
 def _once_more(images: Path, guide: Guide, scores: dict[str, Any], device: str) -> str:

@@ -6,13 +6,12 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from burnish.errors import unknown
 from burnish.files import provenance
 from burnish.generators.load import load_generator
 from burnish.metrics.metric import METRICS
 from burnish.metrics.ranks import rank_correlation
+from burnish.progress import bar
 from burnish.schema import plain
 from burnish.studies.cache import Cache
 from burnish.studies.tables import Tables, expand
@@ -47,7 +46,7 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
     }
     results: list[dict[str, Any]] = []
     points = list(product(tables.seeds, rows.items(), scorers.items()))
-    for seeds, (label, row), (features, scorer) in tqdm(points, name):
+    for seeds, (label, row), (features, scorer) in bar(points, name):
         before = cache.score(row.unchanged(), seeds, scorer)["fid"]
         scores = cache.score(row, seeds, scorer)
         place = {"row": label, "seeds": seeds, "features": features}

@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from burnish.errors import InputError
+from burnish.progress import bar as bar_of
 from burnish.seeds import stream
 from burnish.training.config import TrainingConfig
 from burnish.training.run import Stage
@@ -107,7 +107,7 @@ def fit(
     steps = train_steps(
         fitting.model, loss, batches, fitting.optimizer, accelerator, config, start
     )
-    bar = tqdm(steps, stage.folder.name, config.num_steps, initial=start, smoothing=0.05)
+    bar = bar_of(steps, stage.folder.name, config.num_steps, initial=start, smoothing=0.05)
     began, failures = time.perf_counter(), 0
     for done, value, numbers, finite in bar:
         if finite:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from burnish.ascent.step import value_and_gradient
 from burnish.guide.model import Guide
+from burnish.progress import bar
 from burnish.samples import Samples
 from burnish.training.config import AttackConfig
 from burnish.training.losses.joint import attack_real
@@ -52,7 +52,7 @@ def examine(
     of_realness: dict[str, Any] = {"objective": guide.energy_name}
     attacks = [replace(attack, **of_realness) for attack in (REAL_ATTACK, GENERATED_ATTACK)]
     parts, robust, shares = [], [], []
-    for start in tqdm(range(0, len(given[0]), batch_size), guide.card.get("name")):
+    for start in bar(range(0, len(given[0]), batch_size), str(guide.card.get("name"))):
         rows = slice(start, start + batch_size)
         here, there = (side[rows] if side is not None else None for side in (real, generated))
         if here is not None and there is not None:

@@ -8,9 +8,28 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from burnish.files import check_target, write_aside, write_json, write_text
+from burnish.errors import InputError
+from burnish.files import check_target, read_json, write_aside, write_json, write_text
+from burnish.refinement.settings import RefineSettings
 from burnish.report.charts import LIGHT, figure_png
+from burnish.schema import read
 from burnish.studies.dose.tune import PRESET
+
+
+def check_files(out: Path, *inputs: Path | str, force: bool = True) -> None:
+    """Refuse names that :func:`write_tuning` cannot write; see :func:`burnish.files.check_target`.
+
+    Raises:
+        InputError: One of the three files is an input, or cannot be written or replaced.
+    """
+    if out.suffix != ".json":
+        raise InputError(f"{out}: the result is a .json; a .png and a .yaml go beside it")
+    for path in _files(out):
+        check_target(path, *inputs, force=force)
+
+
+def _files(out: Path) -> tuple[Path, Path, Path]:
+    return out, out.with_suffix(".png"), out.with_suffix(".settings.yaml")
 
 
 def write_tuning(out: Path, result: Mapping[str, Any]) -> list[Path]:
@@ -21,9 +40,7 @@ def write_tuning(out: Path, result: Mapping[str, Any]) -> list[Path]:
     Returns:
         The files written.
     """
-    picture, settings = out.with_suffix(".png"), out.with_suffix(".settings.yaml")
-    for path in (picture, settings):
-        check_target(path)
+    _, picture, settings = _files(out)
     write_json(out, result)
     with write_aside(picture) as aside:
         aside.write_bytes(curve(result))
@@ -34,6 +51,23 @@ def write_tuning(out: Path, result: Mapping[str, Any]) -> list[Path]:
     note = f"# For burnish refine --settings; see {out.name}.\n"
     write_text(settings, note + yaml.safe_dump(values, sort_keys=False))
     return [out, picture, settings]
+
+
+def read_tuning(path: Path) -> dict[str, Any]:
+    """Read what tune found: ``chosen``, checked settings or None, ``verdict``, ``words`` and more.
+
+    Raises:
+        InputError: It is no such file.
+    """
+    found = read_json(path)
+    if not all(isinstance(found.get(key), str) for key in ("verdict", "words")):
+        raise InputError(f"{path}: no result of burnish tune")
+    chosen, where = found.get("chosen"), f"{path}: chosen"
+    if chosen is not None:
+        if not chosen:
+            raise InputError(f"{where}: no settings")
+        read(RefineSettings, chosen, where)
+    return found
 
 
 def curve(result: Mapping[str, Any]) -> bytes:

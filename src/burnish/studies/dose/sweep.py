@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.metrics.features import FeatureExtractor
+from burnish.progress import bar
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
@@ -58,7 +58,7 @@ class Sweep:
         resolved = settings_for(self._guide, PRESET, **settings)
         return Refiner(self._guide, resolved, precision=self.precision, batch_size=self.batch_size)
 
-    def bar(self, images: Drawn, reference: Drawn) -> tqdm:
+    def bar(self, images: Drawn, reference: Drawn) -> Any:
         """Say how long it will take, from a few images, and return the progress bar."""
         few, middle = images[:NUM_TIMED], self._tried[len(self._tried) // 2]
         began = time.perf_counter()
@@ -75,7 +75,7 @@ class Sweep:
         what = f"{num_tried - 1} settings on {len(images)} images, the choice on as many others"
         minutes = max(1, round(seconds / 60))
         print(f"{what}; {names}: about {minutes} min", file=sys.stderr)
-        self._bar = tqdm(total=num_scored, desc="tune", unit="image", smoothing=0.1)
+        self._bar = bar(None, "tune", num_scored, unit="image", smoothing=0.1)
         return self._bar
 
     def measure_reference(self, reference: Drawn) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from burnish import __version__
 from burnish.ascent.spectrum import Filter, measure_spectrum, transport
@@ -18,6 +17,7 @@ from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.networks.build import build
+from burnish.progress import bar
 from burnish.samples import from_uint8, to_uint8
 from burnish.schema import plain
 from burnish.seeds import stream
@@ -188,7 +188,7 @@ def _generated_by(config: JointConfig, run: Run, device: str) -> Dataset:
 
     def sample() -> None:
         batches = load_generator(source).to(device).batches(range(first, first + count))
-        write_samples(run.generated, tqdm(batches, "generated", -(-count // 100)), count)
+        write_samples(run.generated, bar(batches, "generated", -(-count // 100)), count)
 
     sha256 = path_sha256(source)
     made_from = {"generator": sha256, "num_generated": count, "generated_seed": first}

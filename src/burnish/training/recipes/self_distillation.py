@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from burnish import __version__
 from burnish.errors import InputError
@@ -12,6 +11,7 @@ from burnish.files import path_sha256
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.unet import Preconditioned
 from burnish.guide.load import load_guide
+from burnish.progress import bar
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner
 from burnish.schema import plain
@@ -39,13 +39,13 @@ def train(task: Task) -> list[Path]:
     seeds = range(config.first_seed, config.first_seed + config.num_images)
 
     def sample_and_refine() -> None:
-        batches = tqdm(generator.batches(seeds), "sample", -(-len(seeds) // 100))
+        batches = bar(generator.batches(seeds), "sample", -(-len(seeds) // 100))
         write_samples(stage.generated, batches, len(seeds))
         # Of the training's settings, so that the images do not depend on the machine.
         precision = "float32" if config.training.precision == "float32" else "bfloat16"
         refiner = Refiner(guide, settings, precision=precision)
         file = open_samples(stage.generated)
-        refined = tqdm(refiner(file, file.labels), "refine", -(-len(file) // file.batch_size))
+        refined = bar(refiner(file, file.labels), "refine", -(-len(file) // file.batch_size))
         write_samples(stage.refined, (part.samples for part in refined), len(file))
 
     made_from = {
