@@ -62,6 +62,31 @@ def evaluate(
         features = load_extractor(features, device)
     real = _reference(reference, features)
     rows, probabilities = _features("generated", generated, features)
+    return compare(rows, probabilities, real, features, num_neighbors=num_neighbors, seed=seed)
+
+
+def compare(
+    rows: Array,
+    probabilities: Array | None,
+    real: Reference,
+    features: FeatureExtractor | None,
+    *,
+    num_neighbors: int = 3,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return all metrics of features that are known already; see :func:`evaluate`.
+
+    Args:
+        rows: Features ``[N, D]`` of generated images, in the order of their ids.
+        probabilities: ``[N, K]``; None if the extractor does not classify.
+        real: What they are compared with.
+        features: What made the features.
+        num_neighbors: k of precision, recall, density and coverage; at least 1.
+        seed: Of the subsets of the KID and of the shuffle of the Inception Score.
+
+    Raises:
+        InputError: There are fewer than two images on a side, or the features do not fit.
+    """
     inputs: dict[str, dict[str, Any]] = {
         "moments": {"generated": _moments(rows), "reference": real.moments}
     }
