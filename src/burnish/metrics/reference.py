@@ -117,8 +117,23 @@ def make_reference(
 
     The images are read in one pass; ``source`` says in words where they come from.
     """
+    features = (rows for _, rows, _ in extract(samples, extractor))
+    return reference_of(
+        features, extractor, source=source, num_images=num_images, max_features=max_features
+    )
+
+
+def reference_of(
+    parts: Iterable[Array],
+    extractor: FeatureExtractor,
+    *,
+    source: str,
+    num_images: int,
+    max_features: int = 10000,
+) -> Reference:
+    """Return the reference of features ``[B, D]`` that are known already, part by part."""
     places, total, kept = kept_rows(num_images, max_features), MomentSum(), []
-    for _, features, _ in extract(samples, extractor):
+    for features in parts:
         wanted = places[(places >= total.count) & (places < total.count + len(features))]
         kept.append(features[wanted - total.count])
         total.add(features)
