@@ -1,6 +1,7 @@
 """A model is rebuilt from its file alone; faulty files are named and no pickle is run."""
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -83,13 +84,28 @@ def card_of(**entries):
         ("garbage", "not a safetensors"),
         ("cut", "not a safetensors"),
         ("foreign", "no burnish card"),
-        ("card is no JSON", "no burnish card"),
+        ("card is no JSON", "the card in .* is not JSON"),
         ("card is a list", "no burnish card"),
         ("no network", "no burnish card"),
         ("unknown network", "did you mean 'convnet'"),
         ("arguments", "unknown argument"),
         ("activation", "did you mean 'gelu'"),
-        ("other weights", "do not fit their card"),
+        ("other weights", r"do not fit their card: head.1.bias is of shape \[3\], not \[4\]"),
+        ("too few", "do not fit their card: embed.0.bias is missing"),
+        ("too many", "do not fit their card: 'other' is one tensor too many"),
+        ("integers", "embed.0.bias holds I8, not F64 or F32"),
+        ("complex", "embed.0.bias holds C64, not"),
+        ("not a number", "embed.0.bias holds NaN or infinite"),
+        ("infinite", "embed.0.bias holds NaN or infinite"),
+        ("no deviation", "normalize.std must be above 0"),
+        ("negative variance", "running_var must be above 0"),
+        ("huge", "width must be at least 1"),
+        ("too large together", "has 17,684,074,522 weights; too many"),
+        ("deep", "num_blocks must be at least 1"),
+        ("many classes", "num_classes must be at least 1"),
+        ("text for a number", "width: expected int, not 'wide'"),
+        ("nested", "is not JSON"),
+        ("card with control characters", "control characters"),
     ],
 )
 def test_faults_are_named(tmp_path, model, case, reason):
@@ -125,9 +141,39 @@ def test_faults_are_named(tmp_path, model, case, reason):
             save_file(state, path, metadata=card_of(network={**NETWORK, "activation": "gellu"}))
         case "other weights":
             save_file(state, path, metadata=card_of(network={**NETWORK, "num_classes": 4}))
+        case "too few":
+            del state["embed.0.bias"]
+            save_file(state, path, metadata=card_of(network=NETWORK))
+        case "too many":
+            save_file(state | {"other": torch.ones(1)}, path, metadata=card_of(network=NETWORK))
+        case "integers" | "complex" | "not a number" | "infinite":
+            bias = state["embed.0.bias"]
+            others = {"integers": bias.to(torch.int8), "complex": bias.to(torch.complex64),
+                      "not a number": bias * math.nan, "infinite": bias + math.inf}  # fmt: skip
+            save_file(
+                state | {"embed.0.bias": others[case]}, path, metadata=card_of(network=NETWORK)
+            )
+        case "no deviation":
+            save_file(state | {"normalize.std": 0 * state["normalize.std"]}, path,
+                      metadata=card_of(network=NETWORK))  # fmt: skip
+        case "negative variance":
+            name = "layers.1.running_var"
+            save_file(state | {name: -state[name]}, path, metadata=card_of(network=NETWORK))
+        case "nested":
+            save_file(state, path, metadata={"card": "[" * 100_000})
+        case "card with control characters":
+            save_file(state, path, metadata=card_of(network=NETWORK, name="\x1b[2J"))
+        case _:
+            more = {"huge": {"width": 10**9}, "too large together": {"width": 4096},
+                    "deep": {"num_blocks": 10**6}, "many classes": {"num_classes": 10**12},
+                    "text for a number": {"width": "wide"}}[case]  # fmt: skip
+            resnet = {"name": "resnet", "in_channels": 1, "num_classes": 3, **more}
+            save_file(state, path, metadata=card_of(network=resnet))
+    drawn = torch.get_rng_state()
     with pytest.raises(InputError, match=reason) as caught:
         load_model(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert torch.equal(torch.get_rng_state(), drawn)  # nothing was built, or only in outline
 
 
 @pytest.mark.parametrize("save", [pickle.dump, torch.save])
@@ -145,11 +191,12 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, save):
 
 def test_a_saved_pretrained_model_fetches_nothing(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        checkpoint, "build", lambda network: asked.append(network) or nn.Linear(2, 1)
-    )
+    for name in ("build", "sketch"):
+        monkeypatch.setattr(
+            checkpoint, name, lambda network: asked.append(network) or nn.Linear(2, 1)
+        )
     network = {"name": "pretrained", "source": "timm/resnet18", "pretrained": True}
     save_model(tmp_path / "m.safetensors", nn.Linear(2, 1), {"network": network})
     _, card = load_model(tmp_path / "m.safetensors")
-    assert asked == [network | {"pretrained": False}]
+    assert asked == [network | {"pretrained": False}] * 2
     assert card["network"] == network  # the card still tells where the weights came from

@@ -1,10 +1,13 @@
 """Models on disk: one safetensors file whose header holds the card that rebuilds the network.
 
-Nothing is unpickled, so loading a file runs no code of its author.
+Nothing is unpickled, so loading a file runs no code of its author. Names, types and shapes in the
+header are compared with the network before any of it is allocated.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,34 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from burnish.errors import InputError
+from burnish.documents import parse_json
+from burnish.errors import InputError, shown
 from burnish.files import write_aside
-from burnish.networks.build import build
+from burnish.networks.build import build, sketch
+from burnish.networks.sizes import Channels, Side
+from burnish.schema import read
 
 # Tensors beside the weights have names that begin so.
 BESIDE = "beside."
+FLOATS, INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64",)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of any model; a field that is not listed is kept and never read."""
+
+    open = True
+    name: str = ""
+    kind: str = ""
+    data: str = ""
+    """What it was trained on."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Its name and arguments."""
+    classifies: bool = True
+    image_shape: tuple[Channels, Side, Side] | None = None
+    """(C, H, W) of the images it was trained on."""
+    license: str = ""
+    sha256: str = ""
 
 
 def save_model(
@@ -43,34 +68,99 @@ def save_model(
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the model of a file, in eval mode with float32 weights, and its card."""
+    """Return the model of a file, in eval mode with float32 weights, and its card.
+
+    Raises:
+        InputError: There is no such file, it holds no card, or :func:`load_weights` refuses it.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("card")
+    card = parse_json(text, f"the card in {path}") if text is not None else None
+    if not isinstance(card, dict) or not card.get("network"):
+        raise InputError(f"{path} holds no burnish card: no network in it")
+    network = read(Card, card, f"the card in {path}").network
+    if "pretrained" in network:
+        network["pretrained"] = False  # the file holds the weights; fetch none
+    try:
+        blank = sketch(network)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return load_weights(path, blank, lambda: build(network)), card
+
+
+def load_weights(path: Path, blank: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
+    """Return a network with the weights of a file, in eval mode and float32.
+
+    Args:
+        path: A ``.safetensors`` file.
+        blank: The network on the meta device, which the header is compared with.
+        make: Builds the network, once the header was found to fit.
+
+    Raises:
+        InputError: A tensor is missing, surplus, of another shape or type, or holds NaN, infinity,
+            or a standard deviation or variance that is none; the message names it.
+    """
+    wanted = blank.state_dict()
+    with _opened(path) as file:
+        names = {name for name in file.keys() if not name.startswith(BESIDE)}
+        headers = {name: file.get_slice(name) for name in names}
+        if fault := _misfit(wanted, headers):
+            raise InputError(f"the weights in {path} do not fit their card: {fault}")
+        state = {name: file.get_tensor(name) for name in wanted}
+    for name, values in state.items():
+        if values.is_floating_point():
+            state[name] = values = values.float()
+            if not bool(values.isfinite().all()):
+                raise InputError(f"{path}: {name} holds NaN or infinite values")
+        # What is divided by, or by the root of which.
+        low = values.min().item() if values.numel() else 0
+        if (name.endswith("normalize.std") and low <= 0) or (
+            name.endswith("running_var") and low < 0
+        ):
+            raise InputError(f"{path}: {name} must be above 0; it reaches {low:g}")
+    model = make()
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _misfit(wanted: Mapping[str, Tensor], headers: Mapping[str, Any]) -> str:
+    """Return what of a header does not fit a network; empty if all does."""
+    for name in sorted(wanted.keys() | headers.keys()):
+        if name not in headers:
+            return f"{name} is missing"
+        if name not in wanted:
+            return f"{shown(name)} is one tensor too many"
+        shape, kind = list(headers[name].get_shape()), str(headers[name].get_dtype())
+        if shape != list(wanted[name].shape):
+            return f"{name} is of shape {shape}, not {list(wanted[name].shape)}"
+        kinds = FLOATS if wanted[name].is_floating_point() else INTEGERS
+        if kind not in kinds:
+            return f"{name} holds {kind}, not {' or '.join(kinds)}"
+    return ""
+
+
+def load_beside(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that were saved beside the weights of a model, by name.
+
+    Raises:
+        InputError: One of them holds other than finite numbers.
+    """
+    with _opened(path) as file:
+        names = [name for name in file.keys() if name.startswith(BESIDE)]
+        found = {name.removeprefix(BESIDE): file.get_tensor(name) for name in names}
+    for name, values in found.items():
+        if not values.is_floating_point() or not bool(values.isfinite().all()):
+            raise InputError(f"{path}: {BESIDE}{name} must hold finite numbers")
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"no model at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            card = json.loads((file.metadata() or {})["card"])
-            names = [name for name in file.keys() if not name.startswith(BESIDE)]
-            state = {name: file.get_tensor(name) for name in names}
-        network = dict(card["network"])
+            yield file
     except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} holds no burnish card: no network in it") from error
-    if "pretrained" in network:
-        network["pretrained"] = False  # the file holds the weights; fetch none
-    try:
-        model = build(network)
-        model.load_state_dict(state)  # which copies float16 into float32 weights
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"the weights in {path} do not fit their card: {reason}") from error
-    return model.eval(), card
-
-
-def load_beside(path: Path) -> dict[str, Tensor]:
-    """Return the tensors that were saved beside the weights of a model, by name."""
-    with safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(BESIDE)]
-        return {name.removeprefix(BESIDE): file.get_tensor(name) for name in names}
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not a safetensors file: {reason}") from error

@@ -21,6 +21,8 @@ from burnish.documents import INT64
 from burnish.errors import InputError, shown, unknown
 
 MAX_LENGTH = 100  # of a list among the arguments of a function
+_KINDS = {int: (int, "a whole number"), float: ((int, float), "a number"),
+          str: (str, "text"), bool: (bool, "true or false")}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +117,9 @@ def check(config: Any) -> None:
         value = getattr(config, setting.name)
         if value is None and setting.optional:
             continue
-        number = {int: int, float: (int, float)}.get(setting.type)
-        if number and (isinstance(value, bool) or not isinstance(value, number)):
-            kind = "a whole number" if number is int else "a number"
+        kinds, kind = _KINDS.get(setting.type, (object, ""))
+        fits = isinstance(value, kinds) or (kinds is str and callable(value))  # or its name
+        if not fits or (isinstance(value, bool) and kinds in (int, (int, float))):
             raise InputError(f"{setting.name} must be {kind}, not {shown(value)}")
         if isinstance(value, int) and value not in INT64:
             raise InputError(f"{setting.name} must fit into 64 bits")
@@ -134,7 +136,7 @@ def read(kind: Any, value: Any, where: str) -> Any:
     A dataclass that says ``open = True`` leaves out keys that it has no field for.
 
     Raises:
-        InputError: A key is unknown or missing, or a value of another type, at ``where``.
+        InputError: A key is unknown or a value has another type; ``where`` leads to it.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -150,9 +152,11 @@ def read(kind: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {str(k): read(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
     if origin in (tuple, Sequence) and isinstance(value, list | tuple):
-        if arguments[-1] is not ... and origin is tuple and len(value) != len(arguments):
-            raise InputError(f"{where}: expected {len(arguments)} values, not {shown(value)}")
-        return tuple(read(arguments[0], item, where) for item in value)
+        alike = origin is Sequence or arguments[-1] is ...
+        kinds = arguments[:1] * len(value) if alike else arguments
+        if len(kinds) != len(value):
+            raise InputError(f"{where}: expected {len(kinds)} values, not {shown(value)}")
+        return tuple(read(one, item, where) for one, item in zip(kinds, value, strict=True))
     if origin is Literal:
         if not any(value == one and type(value) is type(one) for one in arguments):
             raise InputError(f"{where}: {unknown('choice', str(value), map(str, arguments))}")
@@ -163,7 +167,9 @@ def read(kind: Any, value: Any, where: str) -> Any:
     return _read_scalar(kind, value, where)
 
 
-def read_arguments(function: Callable[..., Any], values: Any, where: str) -> dict[str, Any]:
+def read_arguments(
+    function: Callable[..., Any], values: dict[str, Any], where: str
+) -> dict[str, Any]:
     """Turn plain values into the keyword arguments of a function, by its annotations.
 
     Raises:
@@ -172,8 +178,6 @@ def read_arguments(function: Callable[..., Any], values: Any, where: str) -> dic
     known = inspect.signature(function).parameters
     target = function.__init__ if isinstance(function, type) else function
     hints = typing.get_type_hints(target, include_extras=True)
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected keys and values, not {shown(values)}")
     for name, value in values.items():
         if name not in known:
             raise unknown(f"argument of {where}", str(name), known)
@@ -190,10 +194,6 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
         if key not in hints and not getattr(kind, "open", False):
             raise InputError(f"{where}: {unknown('key', str(key), hints)}")
     filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items() if k in hints}
-    for field in dataclasses.fields(kind):
-        needed = field.default is field.default_factory is dataclasses.MISSING
-        if needed and field.name not in filled:
-            raise InputError(f"{where}: {field.name} is missing")
     try:
         found = kind(**filled)
         check(found)

@@ -5,6 +5,7 @@ from pathlib import Path
 from burnish.checkpoint import load_beside, load_model
 from burnish.errors import InputError
 from burnish.files import path_sha256
+from burnish.guide.card import check_card
 from burnish.guide.model import Guide
 from burnish.hub import find
 from burnish.networks.gaussian import Gaussian
@@ -40,5 +41,6 @@ def load_guide(source: str | Path) -> Guide:
         raise InputError(f"{path} is a generator, not a guide")
     if not card.get("classifies", True):
         raise InputError(f"{path} does not classify (it learned without labels), so cannot guide")
+    check_card(card, f"the card in {path}")
     card = {"name": path.stem, **card, "sha256": path_sha256(path)}
     return Guide(network, card, card.get("energy", "logit"), load_beside(path)).eval()

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 
 from burnish.ascent.spectrum import Filter, preconditioner, transport
 from burnish.ascent.step import Objective
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError, shown, unknown
+from burnish.guide.card import ENERGIES, check_card
 from burnish.guide.objectives import LogitObjective, class_logit, objective_of
 from burnish.networks.frozen import Frozen
-
-ENERGIES = ("logit", "logsumexp")
 
 
 class Guide(nn.Module):
@@ -45,7 +44,7 @@ class Guide(nn.Module):
             :mod:`burnish.ascent.spectrum`.
 
     Raises:
-        InputError: There is no such energy.
+        InputError: There is no such energy, the network is none, or the card is faulty.
     """
 
     def __init__(
@@ -53,10 +52,19 @@ class Guide(nn.Module):
         spectra: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise InputError(f"a guide is made of a torch module, not {shown(network)}")
+        check_card({} if card is None else card, "the card of the guide")
         if energy not in ENERGIES:
             raise unknown("energy", energy, ENERGIES)
         self.network, self.card, self.energy_name = network, card or {}, energy
         self.spectra = dict(spectra or {})
+        channels, *sides = self.card.get("image_shape", [3, 8, 8])
+        for side, values in self.spectra.items():
+            shape = list(values.shape)
+            free = "image_shape" not in self.card and len(shape) == 4 and shape[2] == shape[3]
+            if not free and shape != [*sides, channels, channels]:
+                raise InputError(f"the {side} spectrum of this guide is of shape {shape}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, K]``, float32 whatever the precision inside."""
