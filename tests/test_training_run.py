@@ -64,7 +64,7 @@ def test_damaged_files_say_so(tmp_path, text):
     with pytest.raises(InputError, match=r"state\.pt is damaged"):
         stage.load_state(torch.device("cpu"))
     stage.config.write_bytes(text)
-    with pytest.raises(InputError, match=r"config\.json is damaged"):
+    with pytest.raises(InputError, match=r"config\.json is damaged or lost"):
         stage.claim({})
 
 

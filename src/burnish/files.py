@@ -4,12 +4,14 @@ Everything that burnish writes goes through :func:`write_aside`. A file or folde
 name is therefore always complete, whenever the process is killed.
 """
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -54,6 +56,7 @@ def write_aside(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: A folder would replace a file, or a file a folder.
+        OSError: The disk is full (ENOSPC), whatever the libraries say that write to it.
     """
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,15 +73,30 @@ def write_aside(path: Path) -> Iterator[Path]:
             remove(old)
             os.replace(path, old)
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
+        full = _is_full(error, path.parent)
         remove(aside)
         if old.exists() and not path.exists():
             os.replace(old, path)
         with suppress(OSError):  # a folder that is no longer empty stays
             for parent in made:
                 parent.rmdir()
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     remove(old)
+
+
+def _is_full(error: BaseException | None, folder: Path) -> bool:
+    if not isinstance(error, Exception) or isinstance(error, InputError):
+        return False
+    if shutil.disk_usage(folder).free < 2**16:
+        return True
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -35,9 +35,11 @@ def train(
     """  # noqa: D301 - click reads \b as "keep these lines"
     from burnish.jobs.plan import resolve_device
     from burnish.training.experiment import load_experiment
+    from burnish.training.train import resolve
     from burnish.training.train import train as run
 
     described = load_experiment(experiment)
+    resolve(what, described, out, only)
     if dry_run:
         return print(yaml.safe_dump(plain(described), width=99, sort_keys=False), end="")
     device = resolve_device(device)

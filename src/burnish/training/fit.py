@@ -99,7 +99,17 @@ def fit(
     fitting = _Fitting(model, loss, config, accelerator)
     saved = stage.load_state(accelerator.device)
     if saved is not None:
-        fitting.load_state_dict(saved)
+        try:
+            fitting.load_state_dict(saved)
+        except (
+            AttributeError,
+            KeyError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise stage.damaged(error) from error
     start = fitting.step
     stage.cut_log(start)
     if fitting.is_stale():
@@ -186,10 +196,26 @@ class _Fitting:
         return {"step": self.step, **parts, "best": self.best, "best_state": self.best_state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; raises various errors if it is of something else."""
+        step, best, weights = state["step"], state["best"], state["best_state"]
+        if type(step) is not int or not 0 <= step <= self.config.num_steps:
+            raise ValueError(f"step {step!r}")
         for name, part in self.parts.items():
-            if hasattr(part, "load_state_dict"):
+            if name == "optimizer":
+                # Its settings are the config's.
+                groups = part.state_dict()["param_groups"]
+                part.load_state_dict({"state": state[name]["state"], "param_groups": groups})
+            elif hasattr(part, "load_state_dict"):
                 part.load_state_dict(state[name])
-        self.step, self.best, self.best_state = state["step"], state["best"], state["best_state"]
+        for parameter, moments in self.optimizer.state.items():
+            if {moments[name].shape for name in ("exp_avg", "exp_avg_sq")} != {parameter.shape}:
+                raise ValueError("moments of other weights")
+            moments["step"] += 0.0  # is a number
+        if weights is not None:
+            self.average.module.load_state_dict(weights)
+            self.average.load_state_dict(state["ema"])
+        self.step, self.best_state = step, weights
+        self.best = {"score": float(best["score"]), "step": int(best["step"])}
 
 
 def _learning_rate(config: TrainingConfig, step: int) -> float:

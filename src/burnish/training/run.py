@@ -11,16 +11,14 @@ self-distillation what becomes ``refined.npz``.
 
 import json
 import math
-import pickle
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from burnish.errors import InputError
-from burnish.files import write_aside, write_text
+from burnish.files import check_target, read_json, write_aside, write_text
 
 
 class Stage:
@@ -39,30 +37,49 @@ class Stage:
         A training that failed before its first saved state has nothing to protect.
         """
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if self.state.exists() and self.config.exists():
+        for path in (self.config, self.log, self.state):
+            check_target(path)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder; delete it or give another --out")
+        if self.state.exists():
             try:
-                before = json.loads(self.config.read_text())
-            except ValueError as error:
+                before = read_json(self.config)
+            except InputError as error:
                 raise InputError(
-                    f"{self.config} is damaged; delete {self.folder} to begin anew"
+                    f"{self.config} is damaged; delete {self.folder} to begin anew ({error})"
                 ) from error
             if before != json.loads(text):
                 raise InputError(
                     f"{self.folder} holds a run with other settings or data; give another --out "
                     "or delete it"
                 )
+            return
         write_text(self.config, text)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the saved state, or None if there is none."""
+        """Return the saved state, or None if there is none.
+
+        Raises:
+            InputError: It is damaged, or holds numbers that are not finite.
+        """
         if not self.state.exists():
             return None
         try:
-            return torch.load(self.state, map_location=device, weights_only=True)
-        except (EOFError, OSError, RuntimeError, struct.error, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"{self.state} is damaged; delete it to begin this training anew"
-            ) from error
+            state = torch.load(self.state, map_location=device, weights_only=True)
+        except Exception as error:  # bytes that are no state may raise anything
+            raise self.damaged(error) from error
+        if not isinstance(state, dict):
+            raise self.damaged("no state of a training")
+        if any(not one.isfinite().all() for one in _tensors(state) if one.is_floating_point()):
+            raise self.damaged("numbers that are not finite")
+        return state
+
+    def damaged(self, reason: object) -> InputError:
+        """Return the error that says what to do about a saved state that is of no use."""
+        first = (str(reason).splitlines() or [""])[0][:100]
+        return InputError(
+            f"{self.state} is damaged ({first}); delete it to begin this training anew"
+        )
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state whole or not at all."""
@@ -72,8 +89,11 @@ class Stage:
 
     def cut_log(self, step: int) -> None:
         """Drop the lines of the log later than a step; a resumed training writes them again."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        write_text(self.log, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+        if not self.log.exists():
+            return
+        with write_aside(self.log) as aside, aside.open("w") as kept:
+            with self.log.open(errors="replace") as lines:
+                kept.writelines(line for line in lines if _step_of(line) <= step)
 
     def write_log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append one line to the log."""
@@ -85,8 +105,17 @@ def _step_of(line: str) -> float:
     """Return the step of a line; infinity for half a line, as a killed training may leave one."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
+
+
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested dicts and lists."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, Mapping | list | tuple):
+        for part in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _tensors(part)
 
 
 class Run:
@@ -104,8 +133,19 @@ class Run:
 
     def features(self, name: str) -> Stage:
         """Return the stage of a feature extractor."""
-        return Stage(self.folder / f"features-{name}")
+        return Stage(self.folder / f"features-{plain_name(name)}")
 
     def beside(self, name: str) -> "Run":
         """Return the run of another experiment under the same OUT."""
-        return Run(self.folder.parent / name)
+        return Run(self.folder.parent / plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """Return a name of a run or of a part of one; refuse one that leads to another folder.
+
+    Raises:
+        InputError: It is no plain name.
+    """
+    if Path(name).name != name or name == ".." or "\0" in name or "\\" in name:
+        raise InputError(f"the name {name!r} must be that of a folder, and no path")
+    return name

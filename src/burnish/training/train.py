@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 from burnish.errors import InputError, unknown
+from burnish.files import check_target
 from burnish.training.experiment import Experiment
 
 # Each but "all" has a module in recipes, which is imported when it is needed.
@@ -33,6 +34,22 @@ def train(
     Returns:
         The files or folders of the finished models.
     """
+    words = resolve(what, experiment, out, only)
+    from burnish.training.recipes.task import Task
+    from burnish.training.run import Run, plain_name
+
+    task = Task(experiment, Run(out / plain_name(experiment.name)), data, only, device)
+    modules = [f"burnish.training.recipes.{word.replace('-', '_')}" for word in words]
+    return [path for name in modules for path in importlib.import_module(name).train(task)]
+
+
+def resolve(what: str, experiment: Experiment, out: Path, only: str = "") -> list[str]:
+    """Return the recipes that a word stands for, each one of :data:`WORDS`.
+
+    Raises:
+        InputError: The word, or the feature extractor ``only``, is unknown, or the folder of the
+            run cannot be written.
+    """
     if what not in WORDS:
         raise unknown("training", what, WORDS)
     generator = "generator" if experiment.generator else "consistency"
@@ -41,9 +58,5 @@ def train(
         raise InputError(f"--only names a feature extractor; it does not go with {what}")
     if only and only not in experiment.features:
         raise unknown("feature extractor", only, experiment.features)
-    from burnish.training.recipes.task import Task
-    from burnish.training.run import Run
-
-    task = Task(experiment, Run(out / experiment.name), data, only, device)
-    modules = [f"burnish.training.recipes.{word.replace('-', '_')}" for word in words]
-    return [path for name in modules for path in importlib.import_module(name).train(task)]
+    check_target(out / experiment.name / "config.json")
+    return words

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from burnish import __version__
+from burnish.documents import read_text
 from burnish.errors import InputError
 from burnish.files import write_text
 from burnish.samples import Samples
@@ -136,7 +137,7 @@ def make_images(
     """
     record = path.with_suffix(".json")
     text = json.dumps(made_from, indent=2, sort_keys=True) + "\n"
-    valid = path.exists() and (record.read_text() == text if record.exists() else keep_given)
+    valid = path.exists() and (read_text(record) == text if record.exists() else keep_given)
     if not valid:
         make()
         write_text(record, text)
