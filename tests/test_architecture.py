@@ -18,7 +18,7 @@ MODULES = {
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["studies"],
+    ["studies", "gallery"],
     ["report", "survey"],
     ["jobs", "api"],
     ["training"],

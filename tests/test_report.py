@@ -16,6 +16,7 @@ from burnish.errors import InputError
 from burnish.report.charts import run_charts
 from burnish.report.figures import amplification, difference, pairs_grid, write_pairs
 from burnish.report.page import write_report
+from burnish.report.pairs import read_pairs
 from burnish.report.results_page import write_results_page
 from burnish.samples import Samples, to_uint8
 from burnish.storage.formats import write_samples
@@ -193,6 +194,26 @@ def test_page_of_refined_samples_and_their_card(tmp_path):
         page(tmp_path, folder / "better.npz")
 
 
+def test_pairs_of_ones_own_need_no_card_and_no_certain_name(tmp_path):
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([4, 2, 9, 7, 1])
+    # The second file holds another image, lacks one, and has another order.
+    others = torch.tensor([1, 7, 2, 4, 30])
+    write_samples(tmp_path / "a.npz", [Samples(images, ids % 3, ids)], 5)
+    write_samples(tmp_path / "b.npz", [Samples(images.flip(0), None, others)], 5)
+    pairs = read_pairs(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert pairs.ids.tolist() == [4, 2, 7, 1] and len(pairs) == 4
+    assert [side.ids.tolist() for side in pairs.read([2, 0])] == [[7, 4], [7, 4]]
+    html = page(tmp_path, tmp_path / "a.npz", tmp_path / "b.npz")
+    assert ids_under(html, "Unpicked") == [4, 2, 7, 1]
+    assert "a.npz and b.npz" in html
+    with pytest.raises(InputError, match="or give images before and after"):
+        page(tmp_path, tmp_path / "a.npz")
+    write_samples(tmp_path / "c.npz", [Samples(torch.rand(5, 1, 8, 9), None, ids)], 5)
+    with pytest.raises(InputError, match=r"shape \[1, 8, 9\]"):
+        page(tmp_path, tmp_path / "a.npz", tmp_path / "c.npz")
+
+
 def log_lines(joint):
     rows = []
     for step in range(50, 5001, 50):
@@ -301,7 +322,7 @@ def test_results_page(tmp_path):
     [
         (None, "no such file"),
         ("[1]", "a list"),
-        ("{", "not readable as JSON"),
+        ("{", "not JSON"),
         ('{"fid": 1.0}', "no result of burnish"),
         (json.dumps({"baseline": evaluation(1.0)}), "no result of burnish"),
         (json.dumps(evaluation("12.3")), "fid .* must be a number"),

@@ -9,7 +9,7 @@ import numpy as np
 from torch.nn.functional import interpolate
 
 from burnish.report.figures import amplification, difference, pairs_grid, png
-from burnish.report.inputs import Pair
+from burnish.report.pairs import Pairs
 from burnish.report.text import minus
 
 NUM_TILES = 12
@@ -19,14 +19,14 @@ MAX_SIDE = 64
 GRID_BYTES = 250_000
 
 
-def galleries(pair: Pair) -> dict[str, Any]:
+def galleries(pair: Pairs) -> dict[str, Any]:
     """Choose images of a refinement and encode them, as the template of the page needs them."""
-    channels, height, width = pair.generated.image_shape
+    channels, height, width = pair.before.image_shape
     side, shown = max(height, width), min(MAX_SIDE, max(height, width))
-    grid_size = min(NUM_UNPICKED, len(pair.generated), GRID_BYTES // (2 * channels * shown**2))
+    grid_size = min(NUM_UNPICKED, len(pair), GRID_BYTES // (2 * channels * shown**2))
     picks = _picks(pair)
     places = sorted({*range(grid_size), *(place for _, _, picked in picks for place in picked)})
-    before, after = (file.read(places).images for file in (pair.generated, pair.refined))
+    before, after = (side.images for side in pair.read(places))
     if side > MAX_SIDE:
         before, after = (
             interpolate(x, scale_factor=shown / side, mode="bilinear", antialias=True).clamp(0, 1)
@@ -52,9 +52,9 @@ def galleries(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _picks(pair: Pair) -> list[tuple[str, str, list[int]]]:
+def _picks(pair: Pairs) -> list[tuple[str, str, list[int]]]:
     """Return the title, the note and the rows of each gallery."""
-    num = len(pair.generated)
+    num = len(pair)
     first = list(range(min(NUM_TILES, num)))
     picks = [("Unpicked", f"The first {len(first)} of {num:,} images.", first)]
     if pair.ledger is None:
@@ -75,8 +75,8 @@ def _picks(pair: Pair) -> list[tuple[str, str, list[int]]]:
     return [*picks, ("Moved farthest", note, lowest(-pair.ledger["l2_moved"]))]
 
 
-def _about(pair: Pair, place: int) -> dict[str, Any]:
-    id_, notes = int(pair.generated.ids[place]), ""
+def _about(pair: Pairs, place: int) -> dict[str, Any]:
+    id_, notes = int(pair.ids[place]), ""
     caption = f"id {id_}"
     if pair.ledger is not None:
         row = {name: column[place] for name, column in pair.ledger.items()}
@@ -84,6 +84,6 @@ def _about(pair: Pair, place: int) -> dict[str, Any]:
         caption += f" · label {row['label']} · {steps} step{'' if steps == 1 else 's'}"
         was, now = (minus(f"{row[f'realness_{when}']:.2f}") for when in ("before", "after"))
         notes = f"realness {was} → {now} · L2 moved {row['l2_moved']:.2f}"
-    elif pair.generated.labels is not None:
-        caption += f" · label {int(pair.generated.labels[place])}"
+    elif pair.labels is not None:
+        caption += f" · label {int(pair.labels[place])}"
     return {"id": id_, "caption": caption, "notes": notes}

@@ -5,23 +5,18 @@ A result is one evaluation, or a comparison: evaluations ``baseline`` and ``refi
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from burnish.errors import InputError
-from burnish.files import card_path, ledger_path
+from burnish.files import card_path, read_json
 from burnish.metrics.metric import METRICS
-from burnish.storage.formats import open_samples
-from burnish.storage.sample_file import SampleFile
+from burnish.report.pairs import Pairs, find_pairs, read_pairs
 
 SIDES = ("baseline", "refined")
-LEDGER_COLUMNS = (
-    "id", "label", "realness_before", "realness_after", "l2_moved", "num_steps", "stopped",
-)  # fmt: skip
 
 
 class Scores(NamedTuple):
@@ -37,14 +32,6 @@ class Scores(NamedTuple):
         return baseline, refined
 
 
-class Pair(NamedTuple):
-    """Images before and after refinement, and the columns of the ledger, in the same order."""
-
-    generated: SampleFile
-    refined: SampleFile
-    ledger: dict[str, np.ndarray] | None
-
-
 @dataclass(frozen=True)
 class Source:
     """One thing to report on; parts that are missing are empty or None.
@@ -55,59 +42,67 @@ class Source:
     name: str
     scores: list[Scores] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    pair: Pair | None = None
+    pair: Pairs | None = None
     card: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def read_source(path: Path) -> Source:
-    """Read a result, refined samples with a card, or the folder of a demo or of a training run."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
-    if card_path(path).is_file():
-        card = read_json(card_path(path))
-        if not isinstance(card.get("input"), str):
-            raise InputError(f"{card_path(path)}: no card of a refinement; it names no input")
-        named = Path(card["input"])
-        generated = named if named.exists() else path.parent / named.name
-        if not generated.exists():
-            lost = f"made from {named}, which is not there"
-            raise InputError(f"{path}: {lost}; put it beside {path.name}")
-        return Source(path.name, pair=_read_pair(generated, path), card=card)
-    if path.is_file():
-        if path.suffix != ".json":
-            raise InputError(f"{path}: no result, and no card of a refinement beside it")
-        # The folder of a demo says more than "result".
-        name = path.resolve().parent.name if path.stem == "result" else path.stem
-        return Source(name, *_read_result(path))
+def read_sources(paths: Sequence[Path]) -> list[Source]:
+    """Read results, refined samples with a card, folders of a demo or run, and pairs of files.
+
+    Files of images that have no card of a refinement are taken two by two, before and after.
+    """
+    sources, left = [], list(paths)
+    while left:
+        path = left.pop(0)
+        # A pattern of parquet files is no path.
+        if not path.exists() and "*" not in path.name:
+            raise InputError(f"{path}: no such file or folder; check the path")
+        if path.suffix == ".json":
+            # The folder of a demo says more than "result".
+            name = path.resolve().parent.name if path.stem == "result" else path.stem
+            sources.append(Source(name, *_read_result(path)))
+        elif (path / "result.json").is_file() or (path / "log.jsonl").is_file():
+            sources.append(_read_folder(path))
+        elif pair := find_pairs(path) if path.is_dir() or _refines(path) else None:
+            sources.append(Source(path.resolve().name, pair=pair, card=pair.card))
+        elif left and _holds_images(left[0]):
+            pair = read_pairs(path, after := left.pop(0))
+            sources.append(Source(f"{path.name} and {after.name}", pair=pair, card=pair.card))
+        else:
+            raise InputError(f"{path}: {_lacking(path)}; or give images before and after")
+    return sources
+
+
+def _refines(path: Path) -> bool:
+    return card_path(path).is_file() and "input" in read_json(card_path(path))
+
+
+def _holds_images(path: Path) -> bool:
+    return path.suffix != ".json" and not (path / "result.json").is_file()
+
+
+def _lacking(path: Path) -> str:
+    if path.is_dir():
+        wanted = "give a result, refined samples, the folder of a demo or a training run"
+        return f"neither result.json nor log.jsonl in it; {wanted}"
+    card = "its card names no input" if card_path(path).is_file() else "no card beside it"
+    return f"no result, and no refined images ({card})"
+
+
+def _read_folder(path: Path) -> Source:
+    """Read the folder of a demo or of a training run."""
     result, log, config = (path / name for name in ("result.json", "log.jsonl", "config.json"))
-    if not (result.is_file() or log.is_file()):
-        raise InputError(
-            f"{path}: neither result.json nor log.jsonl in it; give a result, refined samples, or "
-            "the folder of a demo or a training run"
-        )
-    generated, refined = path / "generated.npz", path / "refined.npz"
-    has_card = refined.is_file() and card_path(refined).is_file()
+    pair = find_pairs(path)
     return Source(
         path.resolve().name,
         *(_read_result(result) if result.is_file() else ([], {})),
-        _read_pair(generated, refined) if generated.is_file() and refined.is_file() else None,
-        read_json(card_path(refined)) if has_card else {},
+        pair,
+        pair.card if pair else {},
         _read_log(log) if log.is_file() else [],
         read_json(config) if config.is_file() else {},
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; InputError if the file cannot be read or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not readable as JSON ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON object is needed, this is a {type(content).__name__}")
-    return content
 
 
 def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
@@ -142,33 +137,6 @@ def _scores(sides: dict[str, Any], path: Path) -> Scores:
             "cannot be compared"
         )
     return Scores(names[0], sides)
-
-
-def _read_pair(generated_path: Path, refined_path: Path) -> Pair:
-    generated, refined = open_samples(generated_path), open_samples(refined_path)
-    ids = generated.ids.tolist()
-    if ids != refined.ids.tolist() or generated.image_shape != refined.image_shape:
-        raise InputError(f"{refined_path}: not of the same ids and shape as {generated_path}")
-    path = ledger_path(refined_path)
-    return Pair(generated, refined, _read_ledger(path, ids) if path.is_file() else None)
-
-
-def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
-    """Return columns with rows in the order of ``ids``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: no readable parquet ({str(error).splitlines()[0]})") from error
-    if missing := [name for name in LEDGER_COLUMNS if name not in table.column_names]:
-        raise InputError(f"{path}: no ledger of a refinement; it lacks {', '.join(missing)}")
-    row_of = {id_: row for row, id_ in enumerate(table["id"].to_pylist())}
-    if row_of.keys() != set(ids) or table.num_rows != len(ids):
-        raise InputError(f"{path}: its ids are not those of the images")
-    rows = [row_of[id_] for id_ in ids]
-    return {name: np.array(table[name].to_pylist())[rows] for name in LEDGER_COLUMNS}
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from burnish.errors import InputError
 from burnish.files import write_text
 from burnish.report.charts import Chart, realness_chart, run_charts, steps_chart
 from burnish.report.gallery import galleries
-from burnish.report.inputs import Source, read_source
+from burnish.report.inputs import Source, read_sources
 from burnish.report.tables import features_table, headline, overview
 from burnish.report.text import render
 
@@ -24,8 +24,8 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     It needs no network, no scripts and no other file.
 
     Args:
-        results: Result files, refined samples that have a card, folders of a demo, or folders of
-            training runs; shown in this order.
+        results: Result files, refined samples that have a card, folders of a demo, folders of
+            training runs, or files of images two by two, before and after; shown in this order.
         out: The page; an existing file is replaced.
     """
     out = Path(out)
@@ -33,7 +33,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         raise InputError("nothing to report on; give result files or folders")
     if out.is_dir():
         raise InputError(f"{out}: a folder; give the name of a file, such as report.html")
-    sources = [read_source(Path(path)) for path in results]
+    sources = read_sources([Path(path) for path in results])
     several = sum(bool(source.scores) for source in sources) > 1
     text = render(
         "page.html.j2",

@@ -27,7 +27,7 @@ def headline(source: Source) -> tuple[str, str]:
         return said, f"Best validation score: {score:.4f} at step {step:,}."
     pair = source.pair
     assert pair is not None
-    said = f"{len(pair.refined):,} images refined by {_name(source.card.get('guide', 'a guide'))}."
+    said = f"{len(pair):,} images refined by {_name(source.card.get('guide', 'a guide'))}."
     if pair.ledger is None or not len(pair.ledger["id"]):
         return said, ""
     before, after = (
