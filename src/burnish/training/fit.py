@@ -101,14 +101,7 @@ def fit(
     if saved is not None:
         try:
             fitting.load_state_dict(saved)
-        except (
-            AttributeError,
-            KeyError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise stage.damaged(error) from error
     start = fitting.step
     stage.cut_log(start)

@@ -34,19 +34,23 @@ class Stage:
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Write the settings of a new training; refuse a folder that holds another one.
 
-        A training that failed before its first saved state has nothing to protect.
+        A training that failed before its first saved state has nothing to protect. What is there
+        of one that saved is not touched.
+
+        Raises:
+            InputError: It is the folder of another training, or of something else.
         """
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         for path in (self.config, self.log, self.state):
             check_target(path)
             if path.is_dir():
                 raise InputError(f"{path} is a folder; delete it or give another --out")
-        if self.state.exists():
+        if self.state.exists() or self.model.exists() or self.pipeline.exists():
             try:
                 before = read_json(self.config)
             except InputError as error:
                 raise InputError(
-                    f"{self.config} is damaged; delete {self.folder} to begin anew ({error})"
+                    f"{self.config} is damaged or lost; delete {self.folder} to begin anew ({error})"
                 ) from error
             if before != json.loads(text):
                 raise InputError(

@@ -60,7 +60,7 @@ class AttackGrowth:
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a saved state."""
         self.num_steps, self.grown_at = int(state["num_steps"]), int(state["grown_at"])
-        self.running_auc = state["running_auc"]
+        self.running_auc = float(state["running_auc"])
 
 
 class JointLoss:
