@@ -49,9 +49,8 @@ class Stage:
             try:
                 before = read_json(self.config)
             except InputError as error:
-                raise InputError(
-                    f"{self.config} is damaged or lost; delete {self.folder} to begin anew ({error})"
-                ) from error
+                then = f"delete {self.folder} to begin anew"
+                raise InputError(f"{self.config} is damaged or lost; {then} ({error})") from error
             if before != json.loads(text):
                 raise InputError(
                     f"{self.folder} holds a run with other settings or data; give another --out "
