@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from burnish.documents import load_json
 from burnish.errors import InputError
-from burnish.generators.unet import Scalings, UNetGenerator, read_card
+from burnish.generators.unet import Scalings, UNetGenerator
+from burnish.generators.unet_files import read_card
+from burnish.schema import read
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -78,12 +81,11 @@ class ConsistencyModel(UNetGenerator):
         ConsistencyModelPipeline(unet, scheduler).save_pretrained(folder)
 
     @classmethod
-    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
-        """Return the scalings of the scheduler and, unless diffusers saved it, the card."""
-        from diffusers import CMStochasticIterativeScheduler
-
-        config: Any = CMStochasticIterativeScheduler.load_config(
-            str(source), subfolder="scheduler", local_files_only=Path(source).exists()
-        )
-        scalings = Scalings(*(config[field.name] for field in dataclasses.fields(Scalings)))
-        return scalings, read_card(source) or {"source": str(source)}
+    def read_parts(cls, folder: Path) -> tuple[Scalings, dict[str, Any]]:
+        """Return the scalings of the scheduler and the card, empty if diffusers saved it."""
+        path = folder / "scheduler" / "scheduler_config.json"
+        config, names = load_json(path), [field.name for field in dataclasses.fields(Scalings)]
+        if not isinstance(config, dict) or not config.keys() >= set(names):
+            raise InputError(f"{path} does not give {', '.join(names)}")
+        scalings = read(Scalings, {name: config[name] for name in names}, str(path))
+        return scalings, read_card(folder) or {}

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from burnish.errors import InputError, unknown
-from burnish.generators.unet import Scalings, UNetGenerator, read_card
+from burnish.generators.unet import Scalings, UNetGenerator
+from burnish.generators.unet_files import read_card
+from burnish.schema import read
 from burnish.seeds import Streams
 
 if TYPE_CHECKING:
@@ -75,12 +77,13 @@ class DiffusionModel(UNetGenerator):
         unet.save_pretrained(folder / "unet")
 
     @classmethod
-    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
+    def read_parts(cls, folder: Path) -> tuple[Scalings, dict[str, Any]]:
         """Return the scalings, which the card holds, and the card."""
-        card = read_card(source) or {}
+        card = read_card(folder) or {}
         if card.get("kind") != cls.kind:
-            raise ValueError(f"it has no card.json of a {cls.kind}")
-        return Scalings(**card["scalings"]), card
+            raise InputError(f"it has no card.json of a {cls.kind}")
+        where = f"{folder / 'card.json'}: scalings"
+        return read(Scalings, card.get("scalings"), where), card
 
 
 def solve(

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.generators.base import Generator
+from burnish.generators.unet_files import load_unet
+from burnish.hub import find
+from burnish.schema import Range, check
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -75,10 +78,15 @@ class Scalings:
         rho: Curvature of the sampling schedule (EDM equation 5).
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    sigma_data: float = 0.5
-    rho: float = 7.0
+    sigma_min: Annotated[float, Range(1e-9, 1e6)] = 0.002
+    sigma_max: Annotated[float, Range(1e-9, 1e6)] = 80.0
+    sigma_data: Annotated[float, Range(1e-9, 1e6)] = 0.5
+    rho: Annotated[float, Range(0.1, 100)] = 7.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.sigma_min >= self.sigma_max:
+            raise InputError(f"sigma_max must be above sigma_min, {self.sigma_min}")
 
     def schedule(self, num_steps: int, num_train_timesteps: int = 40) -> list[float]:
         r"""Return ``num_steps`` falling noise levels, from sigma_max on.
@@ -187,19 +195,14 @@ class UNetGenerator(Generator):
     @classmethod
     def load(cls, source: str | Path, **options: Any) -> Self:
         """Load a folder or a repository on the hub; ``options`` are arguments of the class."""
-        from diffusers import UNet2DModel
-
+        folder = find("generator", str(source))
         try:
             # Part by part: a whole pipeline may bring Python files, which diffusers would run.
-            scalings, card = cls.read_parts(source)
-            unet = UNet2DModel.from_pretrained(
-                str(source), subfolder="unet", torch_dtype=torch.float32, use_safetensors=True,
-                local_files_only=Path(source).exists(),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"no {cls.kind} can be loaded from {source}: {reason}") from error
-        return cls(unet, scalings, card=card, **options)
+            scalings, card = cls.read_parts(folder)
+            unet = load_unet(folder / "unet")
+        except InputError as error:
+            raise InputError(f"no {cls.kind} can be loaded from {source}: {error}") from error
+        return cls(unet, scalings, card=card or {"source": str(source)}, **options)
 
     @classmethod
     @abstractmethod
@@ -212,14 +215,5 @@ class UNetGenerator(Generator):
 
     @classmethod
     @abstractmethod
-    def read_parts(cls, source: str | Path) -> tuple[Scalings, dict[str, Any]]:
-        """Return scalings and card; raise OSError, ValueError, KeyError or TypeError if none."""
-
-
-def read_card(folder: str | Path) -> dict[str, Any] | None:
-    """Return the card of a folder; None if it has none or it cannot be read."""
-    try:
-        card = json.loads((Path(folder) / "card.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) else None
+    def read_parts(cls, folder: Path) -> tuple[Scalings, dict[str, Any]]:
+        """Return scalings and card; raise InputError if there are none."""

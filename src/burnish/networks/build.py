@@ -5,7 +5,7 @@ the command line then know its name.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,11 +46,25 @@ def build(arguments: Mapping[str, Any]) -> nn.Module:
 def sketch(arguments: Mapping[str, Any]) -> nn.Module:
     """Return the network of :func:`build` on the meta device: names and shapes, without values."""
     check_network(arguments)
-    with torch.device("meta"):
-        network = _construct(arguments)
+    return outline(lambda: _construct(arguments), f"network {arguments['name']!r}")
+
+
+def outline(make: Callable[[], nn.Module], what: str) -> nn.Module:
+    """Return the network that ``make`` builds, on the meta device.
+
+    Raises:
+        InputError: It cannot be built, or has more than :data:`MAX_WEIGHTS` weights.
+    """
+    try:
+        with torch.device("meta"):
+            network = make()
+    except InputError:
+        raise  # the message already says what is wrong
+    except Exception as error:  # whatever torch, timm or diffusers say of such arguments
+        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}") from error
     count = sum(values.numel() for values in network.state_dict().values())
     if count > MAX_WEIGHTS:
-        raise InputError(f"network {arguments['name']!r} has {count:,} weights; too many")
+        raise InputError(f"{what} has {count:,} weights; too many")
     return network
 
 
