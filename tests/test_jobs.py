@@ -71,7 +71,7 @@ def test_a_plan_is_plain_values_and_planning_writes_nothing(job, tmp_path):
     described = plan.describe()
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     fields = {field.name for field in dataclasses.fields(plan)}
-    assert set(described) == fields - {"opened"}
+    assert set(described) == fields - {"opened", "chosen", "job"}
     assert described["batch_size"] == 4 and described["num_images"] == 6
     assert set(everything(tmp_path)) == {"source.npz"}
     # It says all of what will be done: another plan of the same job is equal.

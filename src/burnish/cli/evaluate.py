@@ -7,8 +7,8 @@ from typing import Any
 import click
 import yaml
 
-from burnish.cli.options import DRY_RUN, flag, flags, given
-from burnish.jobs.options import EvaluateOptions
+from burnish.cli.options import DRY_RUN, flag, flags, given, job_of
+from burnish.jobs.options import EvaluateOptions, JobOptions
 from burnish.metrics.metric import METRICS
 
 REFERENCE = (
@@ -29,6 +29,7 @@ FEATURES = (
 @flag("--features", str, FEATURES)
 @flag("--json", Path, "Write the result there, at full precision.", names=["out"])
 @flags(EvaluateOptions)
+@flags(JobOptions)
 @DRY_RUN
 def evaluate(
     generated: Path, reference: str, features: str | None, out: Path | None, dry_run: bool,
@@ -43,10 +44,13 @@ def evaluate(
     """
     from burnish.jobs.evaluate import plan_evaluate
 
-    plan = plan_evaluate(generated, reference, features, out=out, **given(options))
+    job = job_of(options)
+    plan = plan_evaluate(generated, reference, features, out=out, job=job, **given(options))
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     result = plan.run()
+    if not result:
+        return
     found = {metric.key: result[metric.key] for metric in METRICS}
     print("  ".join(f"{key} {value:.4g}" for key, value in given(found).items()))
     print(f"{result['num_images']} images, {result['feature_extractor']}, {result['reference']}")

@@ -65,17 +65,17 @@ def _run(arguments: list[str] | None, heard: list[int]) -> tuple[str, int]:
                 raise
             return _said(error), 2
     except InputError as error:
-        return str(error), 2
+        return "; ".join([str(error), *_notes(error)]), 2
     except MemoryError:
         return "not enough memory; give fewer or smaller images, or a smaller --batch-size", 2
     except (Stopped, KeyboardInterrupt) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        return _stopped(arguments), 128 + number
-    except Exception:
+        return _stopped(arguments, error), 128 + number
+    except Exception as error:
         if not heard:
             raise
         # Half an import, and what was raised meanwhile, may come as any error.
-        return _stopped(arguments), 128 + heard[0]
+        return _stopped(arguments, error), 128 + heard[0]
 
 
 def _said(error: OSError) -> str:
@@ -85,10 +85,15 @@ def _said(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def _stopped(arguments: list[str] | None) -> str:
+def _stopped(arguments: list[str] | None, error: BaseException) -> str:
     words = sys.argv[1:] if arguments is None else arguments
-    then = next((RESUMING[word] for word in words[:1] if word in RESUMING), "")
-    return f"stopped; {then}" if then else "stopped"
+    then = _notes(error) or [RESUMING[word] for word in words[:1] if word in RESUMING]
+    return "; ".join(["stopped", *then[:1]])
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Return what was added to an error on its way: what is kept, and how to go on."""
+    return list(getattr(error, "__notes__", []))
 
 
 def _one_line(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from burnish.jobs.options import JobOptions
 from burnish.schema import Setting, settings_of
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -46,6 +47,12 @@ def flags(kind: type, note: str = "") -> Decorator:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the flags that the user has given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def job_of(options: dict[str, Any]) -> JobOptions:
+    """Take the fields of :class:`JobOptions` out of the flags, and return them."""
+    names = [setting.name for setting in settings_of(JobOptions)]
+    return JobOptions(**given({name: options.pop(name) for name in names}))
 
 
 DEVICE = flag(

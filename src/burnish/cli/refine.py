@@ -7,8 +7,8 @@ from typing import Any
 import click
 import yaml
 
-from burnish.cli.options import DRY_RUN, flag, flags, given
-from burnish.jobs.options import RefineOptions, read_settings
+from burnish.cli.options import DRY_RUN, flag, flags, given, job_of
+from burnish.jobs.options import JobOptions, RefineOptions, read_settings
 from burnish.refinement.settings import RefineSettings
 
 OUT = (
@@ -25,6 +25,7 @@ SETTINGS = "Settings that burnish tune found, a .settings.yaml; other flags over
 @flag("--settings", Path, SETTINGS)
 @flags(RefineOptions)
 @flags(RefineSettings, note="by preset and guide, see --dry-run")
+@flags(JobOptions)
 @DRY_RUN
 def refine(
     samples: Path, guide: str, out: Path, settings: Path | None, dry_run: bool, **options: Any
@@ -39,6 +40,9 @@ def refine(
     torchvision/NAME. A joint guide helps on images of a generator that it was trained on; for
     others, measure first (burnish tune).
 
+    A killed job goes on where it was when the same command is given again. What is finished is
+    kept in OUT.job until the output is whole.
+
     Example: burnish refine samples.npz --guide fashion_mnist --out refined.npz
     """
     from burnish.files import check_target
@@ -47,12 +51,15 @@ def refine(
     if settings:
         check_target(out, settings)
     found = read_settings(settings) if settings else {}
-    plan = plan_refine(samples, guide, out, **{**found, **given(options)})
+    job = job_of(options)
+    plan = plan_refine(samples, guide, out, job=job, **{**found, **given(options)})
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     if plan.doubt:
         print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()
+    if not card:
+        return
     harm = f"{card['num_worse']} got worse by the guide"
     if plan.settings.keep_better:
         harm = f"{card['num_kept']} kept as they were"

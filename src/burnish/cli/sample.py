@@ -6,8 +6,8 @@ from typing import Any
 import click
 import yaml
 
-from burnish.cli.options import DRY_RUN, flag, flags, given
-from burnish.jobs.options import SampleOptions
+from burnish.cli.options import DRY_RUN, flag, flags, given, job_of
+from burnish.jobs.options import JobOptions, SampleOptions
 
 
 @click.command(short_help="Make images with a generator.")
@@ -15,6 +15,7 @@ from burnish.jobs.options import SampleOptions
 @flag("--seeds", "0-999", "One image per seed, e.g. 0-999 or 1,2,5-10.", metavar="LIST")
 @flag("--out", Path("samples.npz"), "An .npz, a .parquet, or without suffix a folder of PNG.")
 @flags(SampleOptions)
+@flags(JobOptions)
 @DRY_RUN
 def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any) -> None:
     """Make images with GENERATOR. Image i depends on seed i alone, not on the batch.
@@ -27,8 +28,9 @@ def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any)
     """
     from burnish.jobs.sample import plan_sample
 
-    plan = plan_sample(generator, seeds, out, **given(options))
+    job = job_of(options)
+    plan = plan_sample(generator, seeds, out, job=job, **given(options))
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
-    plan.run()
-    print(out)
+    if plan.run():
+        print(out)

@@ -1,74 +1,130 @@
 """The job of scoring: a file of images against real ones, to numbers."""
 
-import re
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile
+from typing import Any, ClassVar, NamedTuple
 
-from burnish.errors import InputError, unknown
-from burnish.files import check_target, provenance, write_json
+import numpy as np
+
+from burnish.errors import InputError
+from burnish.files import (
+    cache_folder,
+    check_target,
+    path_sha256,
+    provenance,
+    read_json,
+    write_json,
+)
 from burnish.hub import shipped
-from burnish.jobs.options import EvaluateOptions
-from burnish.jobs.plan import Plan, resolve_device
-from burnish.jobs.progress import progress
-from burnish.metrics.evaluate import evaluate
+from burnish.jobs.job import Job, Shard, cut
+from burnish.jobs.options import IN_PYTHON, EvaluateOptions, JobOptions
+from burnish.jobs.parts import ticked
+from burnish.jobs.plan import Plan, Tick, checked, found_plan, resolve_device
+from burnish.jobs.sides import (
+    Side,
+    check_reference,
+    images_of,
+    known_reference,
+    reference_sha256,
+    split_rows,
+)
+from burnish.metrics.evaluate import compare
 from burnish.metrics.features import FeatureExtractor, load_extractor
-from burnish.metrics.reference import Reference, make_reference
-from burnish.samples import Samples, to_uint8
+from burnish.metrics.reference import Reference, extract, reference_of
+from burnish.samples import to_uint8
 from burnish.schema import read
-from burnish.storage.datasets import load_dataset
 from burnish.storage.formats import open_samples
-from burnish.storage.sample_file import SampleFile
 
 DEFAULT_FEATURES = "inception-v3-compat"
-ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
-
-
-def split_rows(source: str) -> tuple[str, str]:
-    """Return the path, or name, and the rows of ``PATH[0-9999]``; no rows where none are named."""
-    rows = ROWS.fullmatch(source)
-    return (rows[1], rows[2]) if rows else (source, "")
+FEATURES, REFERENCE = "features.npz", "reference-"
+BATCHES_PER_SHARD = 4
 
 
 class Opened(NamedTuple):
     """What a plan has opened."""
 
-    file: SampleFile
+    generated: Side
+    reference: Side | Reference
     extractor: FeatureExtractor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatePlan(Plan):
     """All metrics of a file of images."""
 
-    out: Path | None
-    """The JSON; None for none."""
+    kind: ClassVar[str] = "evaluate"
+
+    out: Path
+    """The JSON; where none is asked for, a place in the cache that stays empty."""
+    json: bool
+    """Whether the result is written."""
     generated: str
+    generated_sha256: str
     reference: str
+    reference_sha256: str
+    num_reference_images: int
+    """To extract features of; 0 where the reference holds features."""
     features: str
-    num_images: int
+    features_sha256: str
     num_neighbors: int
-    batch_size: int
     save_reference: Path | None
     """Where to keep the statistics of real images."""
     opened: Opened = field(repr=False, compare=False)
 
-    def run(self) -> dict[str, Any]:
-        """Compute the metrics; write them if the plan says where."""
-        file, extractor = self.opened
-        real = load_reference(self.reference, extractor, self.batch_size)
+    def shards(self) -> list[Shard]:
+        """Return the shards of the generated images, and of the real ones that have to be read."""
+        generated = cut(self.num_images, self.shard_size)
+        real = cut(self.num_reference_images, self.shard_size, REFERENCE, len(generated))
+        return [*generated, *real]
+
+    def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
+        """Extract the features of each shard."""
+        for shard in shards:
+            side = self.opened.reference if shard.of else self.opened.generated
+            assert isinstance(side, Side)
+            with job.writing(shard) as (folder, _):
+                batches = ticked(side.read(shard.start, shard.stop), tick)
+                ids, rows, classes = zip(*extract(batches, self.opened.extractor), strict=True)
+                found = {"ids": np.concatenate(ids), "features": np.concatenate(rows)}
+                if classes[0] is not None:
+                    found["probabilities"] = np.concatenate(classes)
+                np.savez(folder / FEATURES, **found)  # pyright: ignore[reportArgumentType]
+            yield shard
+
+    def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Compute the metrics; write them if the plan says so."""
+        _, real, extractor = self.opened
+        parts = [(shard.of, job.folder / shard.name / FEATURES) for shard in self.shards()]
+        if isinstance(real, Side):
+            features = (_load(path)["features"] for of, path in parts if of)
+            source, count = self.reference, self.num_reference_images
+            real = reference_of(features, extractor, source=source, num_images=count)
         if self.save_reference:
             real.save(self.save_reference)
-        found = evaluate(
-            progress("evaluate", file, len(file)), real, extractor,
-            num_neighbors=self.num_neighbors,
-        )  # fmt: skip
-        result = {"generated": self.generated, **found, **provenance()}
-        if self.out:
-            write_json(self.out, result)
+        found = [_load(path) for of, path in parts if not of]
+        order = np.argsort(np.concatenate([one["ids"] for one in found]), kind="stable")
+        rows = np.concatenate([one["features"] for one in found])[order]
+        classes = None
+        if "probabilities" in found[0]:
+            classes = np.concatenate([one["probabilities"] for one in found])[order]
+        scores = compare(rows, classes, real, extractor, num_neighbors=self.num_neighbors)
+        result = {"generated": self.generated, **scores, **provenance(), "plan": self.for_card()}
+        if self.json:
+            write_json(job.result / self.out.name, result)
         return result
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the result if it is there and this plan has made it."""
+        if not self.out.is_file():
+            return None
+        try:
+            result = read_json(self.out)
+        except InputError:
+            return None
+        plan = result.get("plan")
+        return result if isinstance(plan, dict) and not self.differs(plan) else None
 
 
 def plan_evaluate(
@@ -77,6 +133,7 @@ def plan_evaluate(
     features: str | FeatureExtractor | None = None,
     *,
     out: Path | None = None,
+    job: JobOptions = IN_PYTHON,
     **options: Any,
 ) -> EvaluatePlan:
     """Plan to score a file of images.
@@ -88,6 +145,7 @@ def plan_evaluate(
         features: A name or path of a feature extractor, or a loaded one; None for the one that
             made the shipped statistics, else Inception.
         out: Where to write the result as JSON.
+        job: Who does the work, and what it may replace.
         options: Fields of :class:`~burnish.jobs.options.EvaluateOptions`.
 
     Raises:
@@ -95,21 +153,17 @@ def plan_evaluate(
     """
     given = read(EvaluateOptions, options, "options")
     file, save_reference = open_samples(generated, given.batch_size), given.save_reference
-    rows = ROWS.fullmatch(reference)
-    real_path = Path(rows[1] if rows else reference)
-    if reference not in shipped("reference") and not real_path.exists():
-        if real_path.suffix:
-            raise InputError(f"no such reference: there is no {real_path}")
-        if not rows:
-            raise unknown("reference", reference, [*shipped("reference"), "PATH"])
+    check_reference(reference)
+    real_path = Path(split_rows(reference)[0])
     if save_reference:
-        check_target(save_reference, generated, real_path)
+        check_target(save_reference, generated, real_path, force=job.force)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
     if out:
         check_target(out, generated, real_path, *([save_reference] if save_reference else []))
     if features is None:
         features = reference if reference in shipped("features") else DEFAULT_FEATURES
+    name = features if isinstance(features, str) else features.name
     if isinstance(features, str):
         features = load_extractor(features, resolve_device(given.device))
     extractor = features
@@ -118,41 +172,32 @@ def plan_evaluate(
     except RuntimeError as error:
         shape = list(file.image_shape)
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
-    return EvaluatePlan(
-        out, str(generated), reference, extractor.name, len(file), given.num_neighbors,
-        given.batch_size, save_reference, Opened(file, extractor),
-    )  # fmt: skip
+    real = known_reference(reference, extractor) or images_of(reference, given.batch_size)
+    count = real.num_images if isinstance(real, Side) else 0
+    hashes = {
+        "generated_sha256": path_sha256(Path(generated)),
+        "reference_sha256": reference_sha256(reference),
+        "features_sha256": extractor.sha256,
+    }
+    place = out or _cached(hashes)
+    size = job.shard_size or found_plan(place, job).shard_size
+    return checked(EvaluatePlan(
+        out=place, json=out is not None, generated=str(generated), reference=reference,
+        num_reference_images=count, features=name, num_images=len(file),
+        num_neighbors=given.num_neighbors, batch_size=given.batch_size,
+        save_reference=save_reference, device=resolve_device(given.device),
+        shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
+        chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
+        opened=Opened(Side(len(file), file.rows), real, extractor), **hashes,
+    ))  # fmt: skip
 
 
-def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:
-    """Return the reference of a name or path; that of real images is made now.
-
-    Some rows of a labeled set are meant by ``NAME_OR_PATH[first-last]``, e.g. ``digits[0-99]``.
-
-    Raises:
-        InputError: It does not exist, or was made with another extractor.
-    """
-    known = shipped("reference")
-    if name in known or _holds_statistics(Path(name)):
-        return Reference.load(known.get(name, Path(name)), extractor=extractor)
-    batches: Iterator[Samples]
-    if rows := ROWS.fullmatch(name):
-        data = load_dataset(rows[1], rows[2])
-        count = len(data)
-        starts = range(0, count, batch_size)
-        batches = (data.samples(slice(start, start + batch_size)) for start in starts)
-    else:
-        file = open_samples(name, batch_size)
-        count, batches = len(file), iter(file)
-    shown = progress("reference", batches, count)
-    return make_reference(shown, extractor, source=name, num_images=count)
+def _cached(hashes: dict[str, str]) -> Path:
+    """Return where a job is kept that writes no file."""
+    name = hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()[:16]
+    return cache_folder() / "jobs" / f"evaluate-{name}"
 
 
-def _holds_statistics(path: Path) -> bool:
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with ZipFile(path) as archive:
-            return "mu.npy" in archive.namelist()
-    except BadZipFile:
-        return False
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,5 +1,6 @@
 """Ledgers on disk: one parquet file, written as the batches come."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,3 +45,21 @@ class LedgerFile:
         self._writer = self._writer or pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
         self._columns = {}
+
+
+def join_ledgers(path: Path, parts: Sequence[Path], group: int = 10_000) -> None:
+    """Join ledgers in order; where one ends and the next begins does not show in the bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(parts[0])
+    waiting = schema.empty_table()
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in parts:
+            for batch in pq.ParquetFile(part).iter_batches(group):
+                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+                while len(waiting) >= group:
+                    writer.write_table(waiting.slice(0, group).combine_chunks())
+                    waiting = waiting.slice(group)
+        if len(waiting):
+            writer.write_table(waiting.combine_chunks())

@@ -1,43 +1,199 @@
-"""A plan: a job that has been resolved and checked, and waits to be run.
+"""A plan: a job that has been resolved and checked, cut into shards, and waits to be run.
 
 Making a plan opens every file once and raises every error that can be known beforehand. Its
 fields are plain values, so that it can be printed, kept and compared; what was opened travels
-beside them. Running it does the work and writes the outputs; nothing is left to decide then.
+beside them. The result is a function of the plan: who makes which shard, in which order and after
+how many attempts changes no byte.
 """
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 
+from burnish import __version__
 from burnish.errors import InputError
-from burnish.schema import plain
+from burnish.files import card_path, read_json
+from burnish.jobs.job import PLAN, Job, Shard, cut
+from burnish.jobs.options import JobOptions
+from burnish.jobs.shares import find_share
+from burnish.schema import Range, check, plain, read
+
+Tick = Callable[[int], object]
+PlanT = TypeVar("PlanT", bound="Plan")
+
+# What one command may say otherwise than another and still mean the same result.
+NOT_COMPARED = frozenset(
+    ("out", "input", "generated", "guide", "generator", "reference", "features", "doubt", "cwd",
+     "json", "save_reference")
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan(ABC):
     """What will be done: plain values; the field ``opened`` holds what they stand for."""
 
+    kind: ClassVar[str]
+
+    out: Path
+    num_images: int
+    batch_size: int
+    device: str
+    shard_size: int
+    """Images that are finished together; what is finished survives a killed job."""
+    chosen: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Fields that nobody has asked for; a job that is under way decides them."""
+    job: JobOptions = field(default=JobOptions(), repr=False, compare=False)
+    opened: Any = field(default=None, repr=False, compare=False)
+
     def describe(self) -> dict[str, Any]:
         """Return the plan as values for JSON."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "opened"]
+        hidden = ("opened", "chosen", "job")
+        names = [one.name for one in dataclasses.fields(self) if one.name not in hidden]
         return {name: plain(getattr(self, name)) for name in names}
 
+    def frozen(self) -> dict[str, Any]:
+        """Return what the job's folder keeps: enough to open the plan again elsewhere."""
+        return {"kind": self.kind, "burnish": __version__, "cwd": os.getcwd(), **self.describe()}
+
+    def for_card(self) -> dict[str, Any]:
+        """Return what the card of the output says of the plan."""
+        return {name: value for name, value in self.frozen().items() if name not in ("out", "cwd")}
+
+    def shards(self) -> list[Shard]:
+        """Return all shards of the job."""
+        return cut(self.num_images, self.shard_size)
+
+    def differs(self, found: Mapping[str, Any]) -> list[str]:
+        """Return the fields that another plan would have other bytes by."""
+        own = self.frozen()
+        return [name for name in own if name not in NOT_COMPARED and found.get(name) != own[name]]
+
+    def adopt(self, found: Mapping[str, Any], where: object) -> Self:
+        """Return this plan with what a job that is under way has chosen.
+
+        Raises:
+            InputError: It is another job; the message names a field.
+        """
+        own, names = self.frozen(), self.differs(found)
+        for name in names:
+            here, there = own[name], found.get(name)
+            if name not in self.chosen or type(here) is not type(there):
+                raise InputError(
+                    f"{where} holds another job, whose {name} is {_short(there)} and not "
+                    f"{_short(here)}; give the same again, --restart, or another --out"
+                )
+        return dataclasses.replace(self, **{name: found[name] for name in names})
+
     @abstractmethod
+    def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
+        """Make shards in their order, and yield each when it is finished.
+
+        Args:
+            shards: Claimed as they are asked for, maybe by another thread.
+            job: Where they are kept, by :meth:`~burnish.jobs.job.Job.writing`.
+            tick: Called with the number of images that were done since the last call.
+        """
+
+    @abstractmethod
+    def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Join the shards, write the outputs into ``job.result``, and return the card.
+
+        Args:
+            job: All of its shards are finished and whole.
+            records: One per shard.
+        """
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the card of the output if it is there and this plan has made it."""
+        if not self.out.exists() or not card_path(self.out).is_file():
+            return None
+        card = read_json(card_path(self.out))
+        return None if self.differs(card) else card
+
     def run(self) -> dict[str, Any]:
-        """Do the work; return what the card beside the output says."""
+        """Do the work; return what the card beside the output says.
+
+        Where other processes have shares that are not finished, the card is empty.
+        """
+        from burnish.jobs.engines import run
+
+        done = None if self.job.force else self.finished()
+        return run(self) if done is None else done
+
+
+def job_path(out: Path) -> Path:
+    """Return the folder of the job that makes ``out``."""
+    return out.with_name(f"{out.name}.job")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a job that is under way, or an output that is there, has chosen; None if nothing."""
+
+    batch_size: Annotated[int | None, Range(1)] = None
+    shard_size: Annotated[int | None, Range(1)] = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def found_plan(out: Path, job: JobOptions) -> Found:
+    """Return what the job that is making, or has made, ``out`` has chosen.
+
+    Raises:
+        InputError: Its plan is damaged.
+    """
+    path = job_path(out) / PLAN
+    if not path.is_file() and not job.force:
+        path = card_path(out)
+    if job.restart or not path.is_file():
+        return Found()
+    values, names = read_json(path), [one.name for one in dataclasses.fields(Found)]
+    return read(Found, {name: values[name] for name in names if name in values}, str(path))
+
+
+def checked(plan: PlanT) -> PlanT:
+    """Return the plan.
+
+    Raises:
+        InputError: Its output exists, made by something else, and may not be replaced; or the
+            share of this process is none.
+    """
+    find_share(plan.job.share)
+    if plan.out.exists() and not plan.job.force and plan.finished() is None:
+        full = not plan.out.is_dir() or any(plan.out.iterdir())
+        if full:
+            raise InputError(f"{plan.out} exists; --force replaces it, or give another --out")
+    return plan
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def resolve_device(device: str) -> str:
     """Return the device to compute on; ``auto`` is a GPU if there is one.
 
+    Where several processes share a machine, ``cuda`` is the GPU of the process's local rank.
+
     Raises:
         InputError: There is no such device.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    if device == "cpu":
+        return device
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -1,118 +1,33 @@
-"""The job of refining: a file of images to a file of better ones, a ledger and a card."""
+"""Plan to refine: a file of images to a file of better ones, a ledger and a card."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.files import (
-    card_path,
-    check_target,
-    ledger_path,
-    path_sha256,
-    provenance,
-    write_aside,
-    write_json,
-)
+from burnish.files import card_path, check_target, ledger_path, path_sha256
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.ledger_file import LedgerFile
-from burnish.jobs.options import RefineOptions
-from burnish.jobs.plan import Plan, resolve_device
-from burnish.jobs.prefetch import prefetch
-from burnish.jobs.progress import progress
+from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
+from burnish.jobs.plan import Found, checked, found_plan, resolve_device
+from burnish.jobs.refine_plan import Opened, RefinePlan
+from burnish.metrics.features import weights_sha256
 from burnish.refinement.doubt import doubt
-from burnish.refinement.labels import choose_labels
-from burnish.refinement.ledger import KEPT
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
-from burnish.samples import Samples
 from burnish.schema import split
-from burnish.storage.formats import check_output, open_samples, write_samples
+from burnish.storage.formats import check_output, open_samples
 from burnish.storage.sample_file import SampleFile
 
-
-class Opened(NamedTuple):
-    """What a plan has opened."""
-
-    file: SampleFile
-    refiner: Refiner
-    card: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RefinePlan(Plan):
-    """Every image of a file, refined."""
-
-    out: Path
-    input: str
-    input_sha256: str
-    num_images: int
-    guide: str
-    guide_sha256: str | None
-    labels: str
-    """Where the classes come from: given, pseudo, balanced or quotas."""
-    settings: RefineSettings
-    threshold: float | None
-    """Realness at which an image stops."""
-    precision: str
-    compile: bool
-    batch_size: int
-    """Images per call of the guide; part of what the bytes depend on."""
-    device: str
-    doubt: str
-    """Why refining may do harm, from the first images; empty if nothing speaks against it."""
-    opened: Opened = field(repr=False, compare=False)
-
-    def run(self) -> dict[str, Any]:
-        """Refine, and write the images, their ledger and their card."""
-        began = time.perf_counter()
-        file, refiner, guide = self.opened
-        labels = self._labels()
-        num_steps, num_worse, stopped = 0, 0, Counter[str]()
-        aside_of = write_aside(ledger_path(self.out))
-        with aside_of as aside, closing(LedgerFile(aside)) as ledger:
-
-            def refined() -> Iterator[Samples]:
-                nonlocal num_steps, num_worse
-                for part in progress("refine", refiner(prefetch(file), labels), len(file)):
-                    ledger.add(part.ledger)
-                    num_steps += int(part.ledger.num_steps.sum())
-                    num_worse += int(part.ledger.worse.sum())
-                    stopped.update(part.ledger.stopped)
-                    yield part.samples
-
-            # Closed before the ledger, whatever happens: the other thread must not add to it then.
-            with closing(prefetch(refined())) as parts:
-                write_samples(self.out, parts, len(file), file.names)
-        card = {
-            **{k: v for k, v in self.describe().items() if k not in ("out", "guide_sha256")},
-            "guide": guide,
-            "mean_num_steps": num_steps / len(file),
-            "share_real_enough": stopped["real enough"] / len(file),
-            "num_worse": num_worse,
-            "num_kept": stopped[KEPT],
-            "seconds": time.perf_counter() - began,
-            **provenance(),
-        }
-        write_json(card_path(self.out), card)
-        return card
-
-    def _labels(self) -> Tensor | None:
-        file, refiner, _ = self.opened
-        if self.labels == "given":
-            return file.labels
-        batches = progress("label", file, len(file))
-        return choose_labels(batches, lambda part: refiner.logits(part), self.labels)
+# What a killed job may lose, at most.
+SHARD_SECONDS, LARGEST_SHARD = 30.0, 4000
+# Of the gradient; a job of fewer is over before a shard could matter.
+FEW_CALLS = 100
 
 
 def plan_refine(
@@ -121,6 +36,7 @@ def plan_refine(
     out: Path,
     *,
     settings: RefineSettings | None = None,
+    job: JobOptions = IN_PYTHON,
     **options: Any,
 ) -> RefinePlan:
     """Plan to refine a file of images.
@@ -130,6 +46,7 @@ def plan_refine(
         guide: A name or path, see :func:`burnish.load_guide`, or a loaded one.
         out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
         settings: Resolved settings, in place of a preset and overrides.
+        job: Who does the work, and what it may replace.
         options: Fields of :class:`~burnish.jobs.options.RefineOptions`, and of
             :class:`~burnish.refinement.settings.RefineSettings` what is to override the preset.
 
@@ -146,28 +63,47 @@ def plan_refine(
     settings = settings or settings_for(guide, given.preset, **overrides)
     file = open_samples(samples, given.batch_size or 1)
     _check_targets(Path(samples), out)
-    refiner = Refiner(guide, settings)
     if labels == "given" and file.labels is None:
         raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
-    check_fit(refiner.guide, next(iter(file)), file.labels if labels == "given" else None)
-    batch_size = given.batch_size or batch_size_for(refiner.guide.network, file.image_shape)
-    refiner.batch_size = file.batch_size = batch_size
-    precision = given.precision
-    if precision == "auto":
-        precision = choose_precision(guide, file.image_shape, batch_size)
-    if precision != refiner.precision:
-        refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
-        check_fit(refiner.guide, next(iter(file)), None)
-    refiner.compile = _compiles(refiner, file, given.compile)
+    check_fit(guide, next(iter(file)), file.labels if labels == "given" else None)
+    found = found_plan(out, job)
+    refiner = _refiner(guide, settings, file, given, found)
+    file.batch_size = refiner.batch_size
     some = next(iter(open_samples(samples, 256)))
     doubts = doubt(refiner, some, some.labels if labels == "given" else None)
     if doubts and given.strict:
         raise InputError(doubts)
-    return RefinePlan(
-        out, str(samples), path_sha256(Path(samples)), len(file), name, guide.card.get("sha256"),
-        labels, settings, refiner.threshold, precision, refiner.compile, batch_size, device,
-        doubts, Opened(file, refiner, guide.card),
-    )  # fmt: skip
+    shard_size = job.shard_size or found.shard_size
+    asked = {
+        "batch_size": given.batch_size, "shard_size": job.shard_size,
+        "precision": given.precision != "auto", "compile": given.compile != "auto",
+    }  # fmt: skip
+    return checked(RefinePlan(
+        out=out, input=str(samples), input_sha256=path_sha256(Path(samples)), num_images=len(file),
+        guide=name, guide_sha256=guide.card.get("sha256") or weights_sha256(guide), labels=labels,
+        settings=settings, threshold=refiner.threshold, precision=refiner.precision,
+        compile=refiner.compile, batch_size=refiner.batch_size, device=device, doubt=doubts,
+        shard_size=shard_size or _shard_size(refiner, file),
+        chosen=frozenset(name for name, value in asked.items() if not value), job=job,
+        opened=Opened(file, guide, refiner),
+    ))  # fmt: skip
+
+
+def _refiner(
+    guide: Guide, settings: RefineSettings, file: SampleFile, given: RefineOptions, found: Found
+) -> Refiner:
+    """Return what refines the file: as asked, as a job under way does, or as is fastest here."""
+    refiner, shape = Refiner(guide, settings), file.image_shape
+    size = given.batch_size or found.batch_size or batch_size_for(refiner.guide.network, shape)
+    precision = found.precision if given.precision == "auto" else given.precision
+    precision = precision or choose_precision(guide, shape, size)
+    refiner = Refiner(guide, settings, precision=precision, batch_size=size)
+    check_fit(refiner.guide, next(iter(file)), None)
+    if given.compile == "auto" and found.compile is not None:
+        refiner.compile = found.compile
+    else:
+        refiner.compile = _compiles(refiner, file, given.compile)
+    return refiner
 
 
 def _check_targets(source: Path, out: Path) -> None:
@@ -179,7 +115,29 @@ def _check_targets(source: Path, out: Path) -> None:
 
 
 def _compiles(refiner: Refiner, file: SampleFile, mode: str) -> bool:
-    num_calls = len(file) * refiner.settings.num_steps / refiner.batch_size
+    batch = _full_batch(refiner, file)
+    return pays_to_compile(refiner.objective, refiner.guide, *batch, _calls(refiner, file), mode)
+
+
+def _shard_size(refiner: Refiner, file: SampleFile) -> int:
+    """Return how many images take about half a minute: whole batches, 4,000 images at most."""
+    size = refiner.batch_size
+    most, num_calls = max(1, LARGEST_SHARD // size), _calls(refiner, file)
+    if num_calls < FEW_CALLS:
+        return size * most
+    batch = _full_batch(refiner, file)
+    refiner.gradient(refiner.objective, *batch)  # the first call prepares
+    began = time.perf_counter()
+    refiner.gradient(refiner.objective, *batch)[0].cpu()
+    per_call = time.perf_counter() - began
+    in_time = SHARD_SECONDS / (per_call * max(1, refiner.settings.num_steps))
+    return size * min(most, max(1, int(in_time)))
+
+
+def _calls(refiner: Refiner, file: SampleFile) -> float:
+    return len(file) * refiner.settings.num_steps / refiner.batch_size
+
+
+def _full_batch(refiner: Refiner, file: SampleFile) -> tuple[Tensor, Tensor]:
     images = torch.zeros(refiner.batch_size, *file.image_shape, device=refiner.device)
-    labels = torch.zeros(refiner.batch_size, dtype=torch.int64, device=refiner.device)
-    return pays_to_compile(refiner.objective, refiner.guide, images, labels, num_calls, mode)
+    return images, torch.zeros(len(images), dtype=torch.int64, device=refiner.device)

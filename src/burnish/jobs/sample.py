@@ -1,64 +1,68 @@
 """The job of sampling: seeds to a file of images."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import card_path, check_target, provenance, write_json
 from burnish.generators.base import Generator
 from burnish.generators.load import load_generator
-from burnish.jobs.options import SampleOptions
-from burnish.jobs.plan import Plan, resolve_device
-from burnish.jobs.progress import progress, span
+from burnish.jobs.job import Job, Shard
+from burnish.jobs.options import IN_PYTHON, JobOptions, SampleOptions
+from burnish.jobs.parts import IMAGES, joined, ticked
+from burnish.jobs.plan import Plan, Tick, checked, found_plan, resolve_device
+from burnish.jobs.progress import span
+from burnish.metrics.features import weights_sha256
 from burnish.schema import read
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import check_output, write_samples
 
+BATCHES_PER_SHARD = 10
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class SamplePlan(Plan):
     """One image per seed."""
 
-    out: Path
+    kind: ClassVar[str] = "sample"
+
     generator: str
+    generator_sha256: str
     seeds: str
-    num_images: int
     image_shape: tuple[int, int, int]
     num_steps: int
+    solver: str | None
     nfe: int
     """Network evaluations per image."""
     label: int | None
     """The class of all images; None draws one for each seed."""
-    batch_size: int
-    """It changes no image."""
-    device: str
     opened: Generator = field(repr=False, compare=False)
 
-    def run(self) -> dict[str, Any]:
-        """Sample, and write the images and their card."""
-        began = time.perf_counter()
+    def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
+        """Sample the seeds of each shard."""
         seeds = parse_seeds(self.seeds)
-        labels: Tensor | None = None
-        if self.label is not None:
-            labels = torch.full((len(seeds),), self.label)
-        batches = self.opened.batches(seeds, labels, self.batch_size)
-        write_samples(self.out, progress("sample", batches, len(seeds)), len(seeds))
+        for shard in shards:
+            part = seeds[shard.start : shard.stop]
+            labels = None if self.label is None else torch.full((len(part),), self.label)
+            with job.writing(shard) as (folder, _):
+                batches = self.opened.batches(part, labels, self.batch_size)
+                write_samples(folder / IMAGES, ticked(batches, tick), len(part))
+            yield shard
+
+    def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Write the images and their card."""
+        write_samples(job.result / self.out.name, joined(self, job), self.num_images)
         card = {
+            **self.for_card(),
             "generator": self.opened.card,
-            "num_images": len(seeds),
-            "seeds": self.seeds,
-            "num_steps": self.num_steps,
-            "nfe": self.nfe,
-            "seconds": time.perf_counter() - began,
+            "seconds": sum(record["seconds"] for record in records),
             **provenance(),
         }
-        write_json(card_path(self.out), card)
+        write_json(card_path(job.result / self.out.name), card)
         return card
 
 
@@ -66,6 +70,8 @@ def plan_sample(
     generator: str | Path | Generator,
     seeds: str | Sequence[int],
     out: Path,
+    *,
+    job: JobOptions = IN_PYTHON,
     **options: Any,
 ) -> SamplePlan:
     """Plan to sample a generator.
@@ -74,6 +80,7 @@ def plan_sample(
         generator: A name or path, see :func:`burnish.load_generator`, or a loaded one.
         seeds: One image per seed: ``"0-999"``, ``"1,2,5-10"`` or the numbers.
         out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
+        job: Who does the work, and what it may replace.
         options: Fields of :class:`~burnish.jobs.options.SampleOptions`.
 
     Raises:
@@ -94,7 +101,13 @@ def plan_sample(
         raise InputError(
             f"label {label} is not one of this model's {generator.num_classes} classes"
         )
-    return SamplePlan(
-        out, name, text, count, generator.image_shape, generator.num_steps, generator.nfe,
-        label, given.batch_size, device, generator,
-    )  # fmt: skip
+    size = (
+        job.shard_size or found_plan(out, job).shard_size or BATCHES_PER_SHARD * given.batch_size
+    )
+    return checked(SamplePlan(
+        out=out, generator=name, generator_sha256=weights_sha256(generator.network), seeds=text,
+        num_images=count, image_shape=generator.image_shape, num_steps=generator.num_steps,
+        solver=given.solver, nfe=generator.nfe, label=label, batch_size=given.batch_size,
+        device=device, shard_size=size, job=job, opened=generator,
+        chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
+    ))  # fmt: skip

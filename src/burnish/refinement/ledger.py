@@ -102,10 +102,9 @@ def stop_reasons(settings: RefineSettings, num_steps: Tensor, moved: Tensor) -> 
         num_steps: ``[B]``, steps made.
         moved: ``[B, D]``, refined minus original values.
     """
-    if settings.num_steps == 0:
+    if settings.num_steps == 0 or settings.eps == 0:
         return ("no steps asked",) * len(num_steps)
-    may_move = settings.eps != 0 and settings.step_size != 0
-    stuck = (moved == 0).all(1) & may_move
+    stuck = (moved == 0).all(1) & (settings.step_size != 0)
     reasons = ["no gradient" if still else "all steps made" for still in stuck.tolist()]
     # Only the stop rule makes fewer steps than were asked for.
     return tuple(

@@ -13,6 +13,7 @@ from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
 from burnish.networks.frozen import Frozen
 from burnish.refinement.batching import Batch, climb_batches, in_batches
+from burnish.refinement.labels import pseudo_labels
 from burnish.refinement.ledger import Refined, settle
 from burnish.refinement.presets import settings_for
 from burnish.refinement.settings import RefineSettings
@@ -66,6 +67,7 @@ class Refiner:
         precondition = self.settings.precondition == "spectrum"
         self._step = _step(self.settings, guide.preconditioner() if precondition else None)
         self._match = guide.matcher() if self.settings.match_spectrum else None
+        self._climbs = self.settings.num_steps > 0 and self.settings.eps != 0
 
     def __call__(self, batches: Iterable[Samples], labels: Tensor | None) -> Iterator[Refined]:
         """Refine batch after batch, lazily and in order.
@@ -79,12 +81,22 @@ class Refiner:
         """
         if labels is None:
             raise InputError("these images have no labels; refine them with --labels pseudo")
-        arrivals = self._arrivals(batches, labels)
-        if self.settings.num_steps > 0:
+        yield from self.pairs(_labeled(batches, labels))
+
+    def pairs(self, batches: Iterable[tuple[Samples, Tensor | None]]) -> Iterator[Refined]:
+        """Refine batch after batch, each with the classes ``[B]`` that it is refined towards.
+
+        Where these are None, they are the guide's opinion of the images before refinement.
+
+        Raises:
+            InputError: The guide does not know these classes, or the images' shape.
+        """
+        arrivals = self._arrivals(batches)
+        if self._climbs:
             arrivals = climb_batches(
                 self.objective, arrivals, self.batch_size, self._step, self.settings.num_steps,
                 threshold=self.threshold, noise=_noise(self.settings),
-                gradient=self._gradient,
+                gradient=self.gradient,
             )  # fmt: skip
         for batch in arrivals:
             yield self._refined(batch)
@@ -123,49 +135,61 @@ class Refiner:
         slots = Slots(here, self.batch_size)
         slots.enter(range(len(here)), here, labels, ids.tolist())
         yield slots.images[: len(here)].to(images.device, copy=True)
-        if self.settings.num_steps == 0:
+        if not self._climbs:
             return
         for _ in ascend(
             self.objective, slots, self._step, self.settings.num_steps,
-            threshold=self.threshold, noise=_noise(self.settings), gradient=self._gradient,
+            threshold=self.threshold, noise=_noise(self.settings), gradient=self.gradient,
         ):  # fmt: skip
             yield slots.images[: len(here)].to(images.device, copy=True)
 
     @property
-    def _gradient(self) -> Gradient:
+    def gradient(self) -> Gradient:
+        """What takes the gradient of an objective, see :mod:`burnish.ascent.step`."""
         return compiled_gradient(self.device.type) if self.compile else value_and_gradient
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the guide's logits ``[B, K]``, float32."""
         with torch.no_grad():
+            images = images.to(self.device)
             (logits,) = in_batches(lambda part: (self.guide(part),), self.batch_size, images)
         return logits
 
-    def _arrivals(self, batches: Iterable[Samples], labels: Tensor) -> Iterator[Batch]:
-        place = 0
-        for samples in batches:
+    def _arrivals(self, batches: Iterable[tuple[Samples, Tensor | None]]) -> Iterator[Batch]:
+        fits = False
+        for samples, labels in batches:
             if not len(samples):
                 continue
-            if place == 0:
+            if not fits:
                 check_fit(self.guide, samples, labels)
-            here = labels[place : place + len(samples)]
-            if len(here) < len(samples):
-                raise InputError(f"{len(labels)} labels are fewer than the images")
-            batch = Batch.of(samples.to(self.device), here.to(self.device))
+                fits = True
+            samples = samples.to(self.device)
+            if labels is None:
+                labels = pseudo_labels(self.logits(samples.images))
+            batch = Batch.of(samples, labels.to(self.device))
             batch.images = self.start(batch.images)
             yield batch
-            place += len(samples)
 
     @torch.no_grad()
     def _refined(self, done: Batch) -> Refined:
         after = in_batches(self.objective, self.batch_size, done.images, done.labels)
-        if self._match is not None or self.settings.num_steps == 0:
+        if self._match is not None or not self._climbs:
             # The first step, if there was one, has looked at other images than those given.
             done.objective_before, done.realness_before = in_batches(
                 self.objective, self.batch_size, done.samples.images, done.labels
             )
         by_realness = "realness" in self.guide.card and self.settings.objective != "ce"
         return settle(done, after, self.settings, by_realness=by_realness)
+
+
+def _labeled(batches: Iterable[Samples], labels: Tensor) -> Iterator[tuple[Samples, Tensor]]:
+    place = 0
+    for samples in batches:
+        here = labels[place : place + len(samples)]
+        if len(here) < len(samples):
+            raise InputError(f"{len(labels)} labels are fewer than the images")
+        yield samples, here
+        place += len(samples)
 
 
 def _step(settings: RefineSettings, precondition: Filter | None) -> Step:

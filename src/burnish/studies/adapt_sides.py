@@ -9,7 +9,7 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.files import check_target
 from burnish.guide.model import Guide
-from burnish.jobs.evaluate import split_rows
+from burnish.jobs.sides import split_rows
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.studies.adapt_options import AdaptOptions

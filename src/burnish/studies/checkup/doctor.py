@@ -35,7 +35,7 @@ from burnish.errors import InputError
 from burnish.files import provenance
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.evaluate import ROWS
+from burnish.jobs.sides import ROWS
 from burnish.jobs.plan import resolve_device
 from burnish.refinement.refiner import check_fit
 from burnish.samples import Samples, to_uint8

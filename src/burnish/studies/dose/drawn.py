@@ -9,7 +9,7 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import path_sha256
-from burnish.jobs.evaluate import ROWS
+from burnish.jobs.sides import ROWS
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.seeds import stream
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows

@@ -1,0 +1,109 @@
+"""The two sides of an evaluation: real images or their statistics, and rows of either."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+from burnish.errors import InputError, unknown
+from burnish.files import path_sha256
+from burnish.hub import shipped
+from burnish.jobs.progress import progress
+from burnish.metrics.features import FeatureExtractor
+from burnish.metrics.reference import Reference, make_reference
+from burnish.samples import Samples
+from burnish.storage.datasets import NAMES, load_dataset, parse_rows
+from burnish.storage.formats import open_samples
+
+ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
+
+
+class Side(NamedTuple):
+    """Images that are read in ranges."""
+
+    num_images: int
+    read: Callable[[int, int], Iterator[Samples]]
+    """From a first place to one behind the last."""
+
+
+def split_rows(source: str) -> tuple[str, str]:
+    """Return the path, or name, and the rows of ``PATH[0-9999]``; no rows where none are named."""
+    rows = ROWS.fullmatch(source)
+    return (rows[1], rows[2]) if rows else (source, "")
+
+
+def check_reference(name: str) -> None:
+    """Raise InputError where a name or path means no reference."""
+    path, rows = split_rows(name)
+    if name in shipped("reference") or Path(path).exists():
+        return
+    if Path(path).suffix:
+        raise InputError(f"no such reference: there is no {path}")
+    if not rows:
+        raise unknown("reference", name, [*shipped("reference"), "PATH"])
+
+
+def reference_sha256(name: str) -> str:
+    """Return the hash of what a reference is made from; its name where that is no file."""
+    path, rows = split_rows(name)
+    known = shipped("reference").get(name, Path(path))
+    return f"{path_sha256(known)}{rows}" if known.exists() else name
+
+
+def known_reference(name: str, extractor: FeatureExtractor) -> Reference | None:
+    """Return the reference of a name or a file of statistics; None for real images.
+
+    Raises:
+        InputError: It was made with another extractor.
+    """
+    known = shipped("reference")
+    if name in known or _holds_statistics(Path(name)):
+        return Reference.load(known.get(name, Path(name)), extractor=extractor)
+    return None
+
+
+def images_of(name: str, batch_size: int) -> Side:
+    """Open the images of a path, a data set's name, or some rows of either.
+
+    Raises:
+        InputError: They do not exist, or are fewer than the rows.
+    """
+    path, rows = split_rows(name)
+    if rows and path in NAMES and not Path(path).exists():
+        data = load_dataset(path, rows)
+
+        def read(first: int, last: int) -> Iterator[Samples]:
+            for start in range(first, last, batch_size):
+                yield data.samples(slice(start, min(start + batch_size, last)))
+
+        return Side(len(data), read)
+    file = open_samples(path, batch_size)
+    part = parse_rows(rows, len(file))
+    return Side(len(part), lambda a, b: file.rows(part.start + a, part.start + b))
+
+
+def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:
+    """Return the reference of a name or path; that of real images is made now.
+
+    Some rows of a labeled set are meant by ``NAME_OR_PATH[first-last]``, e.g. ``digits[0-99]``.
+
+    Raises:
+        InputError: It does not exist, or was made with another extractor.
+    """
+    found = known_reference(name, extractor)
+    if found is not None:
+        return found
+    count, images = images_of(name, batch_size)
+    shown = progress("reference", images(0, count), count)
+    return make_reference(shown, extractor, source=name, num_images=count)
+
+
+def _holds_statistics(path: Path) -> bool:
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with ZipFile(path) as archive:
+            return "mu.npy" in archive.namelist()
+    except BadZipFile:
+        return False
