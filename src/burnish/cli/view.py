@@ -1,5 +1,6 @@
 """``burnish view``."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -55,4 +56,5 @@ def view(
         import webbrowser
 
         webbrowser.open(server.url)
-    server.serve()
+    with suppress(KeyboardInterrupt):  # the way to end it, no fault
+        server.serve()

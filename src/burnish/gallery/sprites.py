@@ -32,6 +32,7 @@ class Sprites:
         size: ``(height, width)`` of a thumbnail.
         exact: Whether thumbnails are the images themselves.
         kind: Content type of a sprite.
+        version: Changes when the files do, so that browsers keep no pictures of others.
     """
 
     def __init__(self, pairs: Pairs, store: Store) -> None:
@@ -44,6 +45,7 @@ class Sprites:
         self.size = tuple(max(unit, round(side * scale / unit) * unit) for side in (height, width))
         self.kind = "image/png" if self.exact else "image/jpeg"
         self._stamp = stamp([pairs.before.path, pairs.after.path])
+        self.version = self._stamp[:12]
 
     def sprite(self, rows: Sequence[int]) -> bytes:
         """Return the sprite of some rows, 12 pairs side by side."""

@@ -33,9 +33,11 @@ def describe(pairs: Pairs, sprites: Sprites) -> dict[str, Any]:
     ids = pairs.ids.tolist()
     names, classes = pairs.before.names, list(getattr(pairs.before, "classes", []))
     numbered = all(name.isdigit() for name in classes)
-    first = [side.images for side in pairs.read(range(min(16, len(pairs))))]
+    # The page shows how large a difference is, not its sign: there is room for twice as much.
+    first = [side.images / 2 for side in pairs.read(range(min(16, len(pairs))))]
     stops, stopped = np.unique(_stops(pairs), return_inverse=True)
     return {
+        "version": sprites.version,
         "count": len(pairs),
         "shape": list(pairs.before.image_shape),
         "thumbnail": list(sprites.size),

@@ -3,8 +3,8 @@
 
 const data = {
   facts: null, // as the server describes them
-  columns: {}, // key -> Float32Array, one number per pair
-  labels: {}, // key -> name of the column
+  columns: Object.create(null), // key -> Float32Array, one number per pair
+  labels: Object.create(null), // key -> name of the column
 
   // Read what is known of the pairs: a script beside a static page, or else the server.
   async load() {
@@ -32,7 +32,7 @@ const data = {
     } else {
       const part = rows.slice(number * size, (number + 1) * size);
       held = part.length;
-      url = `sprite?rows=${ranges(part)}`;
+      url = `sprite?rows=${ranges(part)}&v=${this.facts.version}`;
     }
     return {
       url, column: inside % width, line: Math.floor(inside / width),
@@ -46,7 +46,7 @@ const data = {
       const place = this.sprite([row], 0);
       return { ...place, line: 2 * place.line + (side === "after" ? 1 : 0), lines: 2 * place.lines };
     }
-    const url = this.facts.static ? `files/${side}-${row}.png` : `image/${side}/${row}.png`;
+    const url = this.facts.static ? `files/${side}-${row}.png` : `image/${side}/${row}.png?v=${this.facts.version}`;
     return { url, column: 0, line: 0, columns: 1, lines: 1 };
   },
 

@@ -56,7 +56,9 @@ function makeRange(key) {
     return bar;
   });
   const inputs = ["least", "most"].map((word, side) => {
-    const input = make("input", { type: "number", step: "any", placeholder: text(side ? most : least) });
+    // More digits where the ends of a narrow range would look the same.
+    const write = (value) => text(least) === text(most) ? value.toPrecision(6) : text(value);
+    const input = make("input", { type: "number", step: "any", placeholder: write(side ? most : least) });
     input.setAttribute("aria-label", `${word} ${data.labels[key]}`);
     input.dataset.key = key;
     input.dataset.side = side;

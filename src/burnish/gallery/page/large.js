@@ -74,7 +74,7 @@ const large = {
     this.drawStage();
     const cells = [["id", String(facts.ids[row])], ["place in the file", row.toLocaleString("en")]];
     for (const [key, column] of Object.entries(columns)) {
-      if (key === "label") cells.push(["class", data.className(column[row])]);
+      if (key === "label") cells.push(["class", facts.classes[column[row]] ?? text(column[row])]);
       else if (key === "stopped") cells.push(["stopped", facts.stops[column[row]]]);
       else cells.push([labels[key], text(column[row], key)]);
     }
@@ -125,7 +125,7 @@ const large = {
     for (const { id, label, distance, image } of found ?? []) {
       const picture = make("img", { src: image, alt: `real image ${id}`, className: data.facts.exact ? "pixels" : "" });
       const named = label === null ? "" : ` · ${data.className(label)}`;
-      shown.append(make("figure", {}, picture, make("figcaption", { textContent: `${id}${named}, ${text(distance)}` })));
+      shown.append(make("figure", {}, picture, make("figcaption", { textContent: `${id}${named} · distance ${text(distance)}` })));
     }
     element.append(shown);
   },

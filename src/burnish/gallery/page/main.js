@@ -29,8 +29,8 @@ function refresh(jump = true) {
   const { state } = view;
   for (const id of ["sort", "label", "stop"]) byId(id).value = state[id];
   byId("worse").checked = Boolean(state.worse);
-  byId("direction").textContent = state.descending ? "↓ high first" : "↑ low first";
-  if (!state.sort) byId("direction").textContent = state.descending ? "↓ last first" : "↑ first first";
+  byId("arrow").textContent = state.descending ? "↓" : "↑";
+  byId("order").textContent = state.descending ? (state.sort ? "high first" : "last first") : state.sort ? "low first" : "in order";
   press("show", state.show);
   byId("factor").value = String(view.factor);
   byId("factor-label").hidden = state.show !== "difference" && state.mode !== "difference";

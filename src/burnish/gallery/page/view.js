@@ -19,17 +19,20 @@ const view = {
     this.state = { ...DEFAULTS };
     this.limits = {};
     for (const [key, value] of given) {
-      if (key in DEFAULTS) this.state[key] = value;
-      if (RANGED.includes(key)) this.limits[key] = value.split("..").map(bound);
+      if (Object.hasOwn(DEFAULTS, key)) this.state[key] = value;
+      if (RANGED.includes(key)) {
+        const [low, high] = value.split("..");
+        this.limits[key] = [bound(low ?? ""), bound(high ?? "")];
+      }
     }
     if (this.state.sort && !(this.state.sort in data.columns)) this.state.sort = "";
     if (!["pair", "after", "difference"].includes(this.state.show)) this.state.show = "pair";
     if (!["swipe", "side", "difference"].includes(this.state.mode)) this.state.mode = "swipe";
   },
 
-  // Change the view and the address; opening and closing a pair can be taken back by the browser.
+  // Change the view and the address; opening a pair can be taken back by the browser.
   set(changes) {
-    const opens = "pair" in changes && Boolean(changes.pair) !== Boolean(this.state.pair);
+    const opens = Boolean(changes.pair) && !this.state.pair;
     Object.assign(this.state, changes);
     const hash = new URLSearchParams();
     for (const [key, value] of Object.entries(this.state)) {
@@ -44,7 +47,7 @@ const view = {
 
   get isFiltered() {
     const { label, stop, worse } = this.state;
-    return Boolean(label || stop || worse) || Object.values(this.limits).flat().some((x) => x !== null && x !== undefined);
+    return Boolean(label || stop || worse) || Object.values(this.limits).flat().some((x) => x !== null);
   },
 
   // Find the rows that are shown, in order.
