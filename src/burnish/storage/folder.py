@@ -1,133 +1,179 @@
-"""Samples as a folder of images: flat, or with one sub-folder per class.
+"""Samples as a folder of images: flat, with one sub-folder per class, or as EDM lays them out.
 
-If the names of all class folders are numbers, these are the labels; otherwise the label is the
-folder's place in sorted order, as in ``ImageFolder`` of torchvision. Images are ordered by file
-name, then by folder name, so that numbered files are read as written, whatever their class.
+If the names of all class folders are numbers, these are the labels. Otherwise the label is the
+folder's place in sorted order, as in ``ImageFolder`` of torchvision. A folder of EDM has a
+``dataset.json`` with the labels, or sub-folders that count in thousands and mean nothing. Images
+are ordered by file name, then by folder name, so that numbered files are read as written,
+whatever their class.
 """
 
 import os
-import re
+from array import array
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.samples import Samples, from_uint8, to_uint8
-from burnish.storage.image_file import different_size, inspect, read_pixels, write_png
-from burnish.storage.sample_file import SampleFile
+from burnish.samples import Samples, to_uint8
+from burnish.storage.dataset_json import MAX_BYTES, NAME, Facts, facts_text, read_facts
+from burnish.storage.encoded import IMAGE_SUFFIXES, EncodedFile
+from burnish.storage.folder_names import class_folders, facts_of, ids_of, png_names
+from burnish.storage.image_file import different_size, inspect, write_png
+from burnish.storage.sample_file import shown
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-
-class Reader(SampleFile):
+class Reader(EncodedFile):
     """Samples of a folder of images; the sizes and modes of all are checked when it is opened.
 
     Images are gray if all of them are, RGB otherwise; transparency is dropped. Other files and
-    hidden ones are ignored. ``classes`` holds the names of the class folders; empty if flat.
+    hidden ones are ignored.
     """
 
     def __init__(self, path: Path, batch_size: int) -> None:
-        self._files, self.classes = _find(path)
-        shapes = [inspect(file, str(file)) for file in self._files]
-        for file, shape in zip(self._files, shapes, strict=True):
-            if shape[1:] != shapes[0][1:]:
-                raise different_size(str(file), shape, shapes[0])
-        numbered = all(re.fullmatch(r"\d{1,9}", name) for name in self.classes)
-        label_of = {n: int(n) if numbered else place for place, n in enumerate(self.classes)}
-        labels = [label_of[file.parent.name] for file in self._files] if self.classes else None
+        self.path = path
+        names, facts = _find(path)
+        shape: tuple[int, int, int] | None = None
+        for name in names:
+            found = inspect(path / name, f"{path}/{shown(name)}")
+            if shape and found[1:] != shape[1:]:
+                raise different_size(f"{path}/{shown(name)}", found, shape)
+            shape = max(shape or found, found)  # RGB as soon as one image is
+        assert shape
+        self._files = names
         super().__init__(
-            path,
-            batch_size,
-            image_shape=max(shapes),  # RGB as soon as one image is
-            num_images=len(self._files),
-            labels=None if labels is None else torch.tensor(labels),
-            names=[file.relative_to(path).as_posix() for file in self._files],
+            path, batch_size, shape, len(names), facts.labels, facts.ids, names, facts.classes
         )
 
-    def _images(self, places: Sequence[int]) -> Tensor:
-        pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
-        for row, place in enumerate(places):
-            file = self._files[place]
-            pixels[row] = read_pixels(file, str(file), self.image_shape)
-        return from_uint8(pixels)
+    def _encoded(self, places: Sequence[int]) -> Iterator[tuple[str, Path]]:
+        for place in places:
+            yield f"{self.path}/{shown(self._files[place])}", self.path / self._files[place]
+
+
+def _find(path: Path) -> tuple[list[str], Facts]:
+    """Return the names of a folder's images in reading order, and what is known of them."""
+    marked = (path / NAME).is_file()
+    names, folders = _list(path, "")
+    inside: list[str] = []
+    pending = list(folders)
+    while pending:
+        images, deeper = _list(path, folder := pending.pop())
+        if deeper and not marked:
+            too_deep = f"{path}/{shown(deeper[0])}"
+            raise InputError(f"{too_deep}: too deep; images go in class folders")
+        pending += deeper
+        inside += [f"{folder}/{name}" for name in images]
+    if names and inside and not marked:
+        some = f"{shown(names[0])}, {shown(inside[0])}"
+        raise InputError(f"{path}: images beside and inside sub-folders ({some}); keep one kind")
+    names = sorted(names + inside, key=lambda name: (name.rpartition("/")[2], name))
+    if not names:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path}: no images ({kinds}) and no .parquet files in this folder")
+    if marked:
+        if (path / NAME).stat().st_size > MAX_BYTES:
+            raise InputError(f"{path / NAME} is larger than {MAX_BYTES} bytes")
+        return names, read_facts(path, (path / NAME).read_bytes(), names)
+    facts = facts_of(names, folders)
+    return names, facts._replace(ids=ids_of(names))
+
+
+def list_images(path: Path) -> list[str]:
+    """Return the names of the images that lie in a folder itself, sorted.
+
+    Raises:
+        InputError: There is none.
+    """
+    images, _ = _list(path, "")
+    if not images:
+        raise InputError(f"{path}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder")
+    return images
+
+
+def _list(path: Path, folder: str) -> tuple[list[str], list[str]]:
+    """Return the images' names and the sub-folders' paths, without hidden ones."""
+    images, folders = [], []
+    with os.scandir(path / folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(f"{folder}/{entry.name}" if folder else entry.name)
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                if not entry.is_file():
+                    name = shown(entry.path)
+                    raise InputError(f"{name} is a broken link or no regular file; remove it")
+                images.append(entry.name)
+    return images, folders
 
 
 def write(
-    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None
-) -> None:
+    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None,
+    classes: Sequence[str] | None, flat: bool = False,
+) -> None:  # fmt: skip
     """Write samples as PNG files, with labels into class folders ``00000``, ``00001``, ...
 
     Without ``names``, files are named by id if the ids ascend, so that the order of names is the
     order of writing, and by place otherwise. The suffix of given names becomes ``.png``. Classes
     without images get an empty folder, because other readers take a folder's place for its label.
+    Labels that the folders do not say, as in a flat folder, go into a ``dataset.json``.
     """
-    given = None if names is None else _png_names(names)
+    given = None if names is None else png_names(names, flat)
+    by_class = class_folders(classes) if given is None and not flat else None
     width = max(6, len(str(num_images - 1)))
-    files: list[Path] = []
-    ids: list[int] = []
-    num_folders = 0
+    written: list[str] = []
+    labels: array[int] = array("q")
+    ids: array[int] = array("q")
+    folders: set[str] = set()
     target.mkdir()
     for batch in samples:
-        labels = batch.labels.tolist() if given is None and batch.labels is not None else None
-        if labels and max(labels) > 99_999:
-            raise InputError(
-                f"label {max(labels)}: a folder holds labels up to 99999; write an .npz instead"
-            )
-        while labels and num_folders <= max(labels):
-            (target / f"{num_folders:05d}").mkdir()
-            num_folders += 1
+        own = batch.labels.tolist() if batch.labels is not None else None
+        labels.extend(own or ())
+        if own and by_class:
+            for label in range(len(folders), max(own) + 1):
+                folders.add(by_class(label))
+                (target / by_class(label)).mkdir()
         for row, pixels in enumerate(to_uint8(batch.images)):
-            folder = target / f"{labels[row]:05d}" if labels else target
-            files.append(folder / (given[len(files)] if given else f"{len(files):0{width}d}.png"))
-            files[-1].parent.mkdir(parents=True, exist_ok=True)
-            write_png(pixels, files[-1])
-        ids += batch.ids.tolist()
-    ascending = ids[0] >= 0 and all(a < b for a, b in pairwise(ids))
-    if given is None and ascending and ids[-1] >= len(ids):
-        # Ascending ids are never below their place, so backwards every new name is free.
-        width = max(6, len(str(ids[-1])))
-        for file, number in zip(reversed(files), reversed(ids), strict=True):
-            file.rename(file.with_name(f"{number:0{width}d}.png"))
+            name = given[len(written)] if given else f"{len(written):0{width}d}.png"
+            if own and by_class:
+                name = f"{by_class(own[row])}/{name}"
+            written.append(name)
+            _write_image(target, name, pixels, folders)
+        ids.extend(batch.ids.tolist())
+    if given is None:
+        _name_by_id(target, written, ids)
+    found = facts_of(written, sorted(folders))
+    told = torch.tensor(labels) if labels else None
+    deep = any(name.count("/") > 1 for name in written)
+    if deep or not _same(told, found.labels):
+        with (target / NAME).open("w", encoding="utf-8") as file:
+            for piece in facts_text(iter(written), labels or None, None, classes):
+                file.write(piece)
 
 
-def _find(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the images of a folder in reading order, and the sorted names of its classes."""
-    files, classes = _list(path)
-    inside: list[Path] = []
-    for name in classes:
-        images, deeper = _list(path / name)
-        if deeper:
-            raise InputError(f"{path / name / deeper[0]}: too deep; images go in class folders")
-        inside += images
-    if files and inside:
-        some = f"{files[0].name}, {inside[0].relative_to(path)}"
-        raise InputError(f"{path}: images beside and inside sub-folders ({some}); keep one kind")
-    if not files and not inside:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{path}: no images ({kinds}) and no .parquet files in this folder")
-    ordered = sorted(files or inside, key=lambda file: (file.name, file.parent.name))
-    return ordered, [] if files else classes
+def _write_image(target: Path, name: str, pixels: torch.Tensor, folders: set[str]) -> None:
+    folder = name.rpartition("/")[0]
+    try:
+        if folder and folder not in folders:
+            (target / folder).mkdir(parents=True, exist_ok=True)
+            folders.add(folder)
+        write_png(pixels, target / name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{shown(name)} cannot be written ({reason})") from error
 
 
-def _list(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the images and the sorted names of the sub-folders; hidden ones are left out."""
-    with os.scandir(folder) as entries:
-        seen = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
-    names = [name for name, is_folder in seen if not is_folder]
-    images = [folder / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    return images, [name for name, is_folder in seen if is_folder]
+def _name_by_id(target: Path, written: list[str], ids: Sequence[int]) -> None:
+    ascending = ids[0] >= 0 and all(ids[i] < ids[i + 1] for i in range(len(ids) - 1))
+    if not ascending or ids[-1] < len(ids):
+        return
+    # Ascending ids are never below their place, so backwards every new name is free.
+    width = max(6, len(str(ids[-1])))
+    for place in range(len(ids) - 1, -1, -1):
+        name = PurePosixPath(written[place]).with_name(f"{ids[place]:0{width}d}.png")
+        os.rename(target / written[place], target / name)
+        written[place] = str(name)
 
 
-def _png_names(names: Sequence[str]) -> list[str]:
-    """Return the names with the suffix ``.png``; each must be unique and stay in the folder."""
-    changed: dict[str, None] = {}
-    for path in (PurePosixPath(name).with_suffix(".png") for name in names):
-        if path.is_absolute() or ".." in path.parts:
-            raise InputError(f"the name '{path}' leads out of the folder; give relative names")
-        if str(path) in changed:
-            raise InputError(f"two images would be called '{path}'; give each its own name")
-        changed[str(path)] = None
-    return list(changed)
+def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b))

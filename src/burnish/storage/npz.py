@@ -6,16 +6,14 @@ GANs on Image Synthesis", https://github.com/openai/guided-diffusion/tree/main/e
 read and written as streams, so a file may be larger than memory. Nothing is unpickled.
 """
 
-import lzma
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from io import SEEK_CUR
 from itertools import chain
 from pathlib import Path
-from struct import unpack
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -24,100 +22,63 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.samples import Samples, from_uint8, to_uint8
-from burnish.storage.sample_file import SampleFile
-from burnish.storage.streams import Streams
+from burnish.samples import Samples, to_uint8
+from burnish.storage.arrays import (
+    ArrayFile,
+    Pixels,
+    check_images,
+    check_integers,
+    opener,
+    read_header,
+    read_numbers,
+)
+from burnish.storage.sample_file import shown
 
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError,
+           struct.error)  # fmt: skip
 
 
-class Reader(SampleFile):
+class Reader(ArrayFile):
     """Samples of an ``.npz``; float images must lie in [0, 1] and are checked batch by batch."""
 
     def __init__(self, path: Path, batch_size: int) -> None:
         with _faults(path), zipfile.ZipFile(path) as archive:
             members = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
         if "arr_0" not in members:
-            held = ", ".join(sorted(members)) or "nothing"
+            held = ", ".join(sorted(map(shown, members))[:10]) or "nothing"
             raise InputError(f"{path}: no arr_0 in it, only {held}; save the images as arr_0")
-        stream, shape, dtype, _ = _open_array(path, "arr_0")
-        stream.close()
-        num_images, height, width, channels = _nhwc(path, shape, dtype)
+        with _open_array(path, "arr_0") as (_, shape, dtype, begin):
+            check_images(path, "arr_0", shape, dtype)
         labels, ids = (
-            _integers(path, name, num_images) if name in members else None
+            _integers(path, name, shape[0]) if name in members else None
             for name in ("arr_1", "ids")
         )
-        self._streams = Streams(lambda: _Pixels(path), num_images)
-        super().__init__(path, batch_size, (channels, height, width), num_images, labels, ids)
+
+        def open_first() -> IO[bytes]:
+            # The stream of zipfile checks the sum at its end.
+            return _open_array(path, "arr_0").stream
+
+        num_bytes = math.prod(shape) * dtype.itemsize
+        open_at = opener(path, begin, num_bytes) if begin else None
+        super().__init__(
+            path, batch_size, "arr_0", shape,
+            lambda: Pixels(path, shape[1:], dtype, open_at, open_first),
+            labels, ids,
+        )  # fmt: skip
 
     def _images(self, places: Sequence[int]) -> Tensor:
-        if isinstance(places, range):
-            with self._streams.at(places.start) as pixels:
-                return _to_images(self.path, pixels.read(len(places)))
-        images = torch.empty(len(places), *self.image_shape)
-        for place in sorted(set(places)):
-            with self._streams.at(place) as pixels:
-                image = _to_images(self.path, pixels.read(1))
-            for row in [row for row, wanted in enumerate(places) if wanted == place]:
-                images[row] = image[0]
-        return images
-
-
-class _Pixels:
-    """The images of ``arr_0``, in order.
-
-    Python seeks in a zip by reading; in a member that is not compressed, this goes there at once.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.place, self._path = 0, path
-        self._stream, (self._num_images, *shape), self._dtype, self._info = _open_array(
-            path, "arr_0"
-        )
-        self._shape = shape if len(shape) == 3 else [*shape, 1]
-        self._size = math.prod(shape) * self._dtype.itemsize
-
-    def read(self, count: int) -> np.ndarray:
-        """Return the next images, ``[count, H, W, C]``."""
-        shape = (count, *self._shape)
-        numbers = _numbers(self._path, self._stream, shape, self._dtype)
-        self.place += count
-        return numbers
-
-    def seek(self, place: int) -> None:
-        """Go to an image."""
-        if place == self.place:
-            return
-        if self._info.compress_type == zipfile.ZIP_STORED:
-            self.close()
-            self._stream = self._path.open("rb")
-            # The member begins with a header of its own, which ends in a name and extra fields.
-            self._stream.seek(self._info.header_offset + 26)
-            begin = self._info.header_offset + 30 + sum(unpack("<HH", self._stream.read(4)))
-            left = (self._num_images - place) * self._size
-            self._stream.seek(begin + self._info.file_size - left)
-        else:
-            if place < self.place:
-                self.close()
-                self._stream, self.place = _open_array(self._path, "arr_0").stream, 0
-            with _faults(self._path):
-                self._stream.seek((place - self.place) * self._size, SEEK_CUR)
-        self.place = place
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        with _faults(self.path):
+            return super()._images(places)
 
 
 def write(
-    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None = None
+    target: Path, samples: Iterator[Samples], num_images: int, names: object, classes: object
 ) -> None:
     """Write samples batch by batch; equal samples give equal bytes, however they are batched.
 
-    The format has no names, so ``names`` are ignored.
+    The format has no names and no classes, so they are ignored.
     """
-    del names
+    del names, classes
     # Filled in place: small tensors kept from every batch would fragment the memory.
     labels, ids = np.zeros((2, num_images), "<i8")
     place = 0
@@ -167,79 +128,47 @@ class _Array(NamedTuple):
     """An open array of a file; its numbers follow in ``stream``."""
 
     stream: IO[bytes]
-    shape: tuple[int, ...]
+    shape: list[int]
     dtype: np.dtype
-    info: zipfile.ZipInfo
+    begin: int | None
+    """Where in the file its numbers begin; None if it is compressed."""
+
+    def __enter__(self) -> "_Array":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
 
 
 def _open_array(path: Path, name: str) -> _Array:
-    with ExitStack() as stack:
-        with _faults(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            if any(info.flag_bits & 1 for info in archive.infolist()):
-                raise zipfile.BadZipFile("encrypted")
-            info = archive.getinfo(f"{name}.npy")
-            stream = stack.enter_context(archive.open(info))
-            try:
-                shape, fortran_order, dtype = _HEADERS[npy.read_magic(stream)](stream)
-            except (ValueError, KeyError) as error:
-                raise InputError(f"{path}: {name} has no readable header ({error})") from error
-        if dtype.hasobject:
-            raise InputError(f"{path}: {name} holds pickled Python objects; save numbers instead")
-        if fortran_order:
-            raise InputError(f"{path}: {name} is in Fortran order; save np.ascontiguousarray(x)")
+    """Open an array; its size must be the one that its header announces."""
+    with ExitStack() as stack, _faults(path):
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        info = archive.getinfo(f"{name}.npy")
+        if info.flag_bits & 1:
+            raise zipfile.BadZipFile("encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile("packed in a way that numpy does not use")
+        # The member begins with a header of its own, which ends in a name and extra fields.
+        with path.open("rb") as file:
+            file.seek(info.header_offset + 26)
+            begin = info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+        stream = stack.enter_context(archive.open(info))
+        shape, dtype = read_header(path, name, stream)
+        begin, header = begin + stream.tell(), stream.tell()
+        size = header + math.prod(shape) * dtype.itemsize
+        # Deflate packs 1032 bytes into one at best.
+        most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else 1032)
+        if min(info.file_size, most, path.stat().st_size * 1032) < size:
+            raise EOFError(f"{name} ends before its last number")
         stack.pop_all()  # the stream keeps the archive's file open
-    return _Array(stream, shape, dtype, info)
-
-
-def _numbers(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Read the next numbers of an array as a writable array of this shape."""
-    size = math.prod(shape) * dtype.itemsize
-    with _faults(path):
-        chunk = stream.read(size)
-        if len(chunk) < size:
-            raise EOFError("it ends before its last number")
-    return np.frombuffer(bytearray(chunk), dtype).reshape(shape)
+    return _Array(
+        stream, shape, dtype, begin if info.compress_type == zipfile.ZIP_STORED else None
+    )
 
 
 def _integers(path: Path, name: str, num_images: int) -> Tensor:
     """Read an array of one integer per image, int64 ``[N]``."""
-    stream, shape, dtype, _ = _open_array(path, name)
-    with stream:
-        if dtype.kind not in "iu":
-            raise InputError(f"{path}: {name} is {dtype}; it must hold integers")
-        if shape != (num_images,):
-            raise InputError(f"{path}: {num_images} images but {name} of shape {list(shape)}")
-        return torch.from_numpy(_numbers(path, stream, shape, dtype).astype(np.int64))
-
-
-def _nhwc(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
-    """Return ``(N, H, W, C)`` of an array of images, or raise its fault."""
-    said = f"{path}: arr_0 of shape {list(shape)}"
-    if not (dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize in (4, 8))):
-        raise InputError(f"{path}: arr_0 is {dtype}; save uint8, or float32 in [0, 1]")
-    if len(shape) == 3:
-        shape = (*shape, 1)
-    if len(shape) != 4:
-        raise InputError(f"{said} is not [N, H, W, C]")
-    num_images, height, width, channels = shape
-    if channels not in (1, 3):
-        if height in (1, 3):
-            raise InputError(f"{said} looks like [N, C, H, W]; save it as [N, H, W, C]")
-        raise InputError(f"{said} has {channels} channels; gray has 1, RGB has 3")
-    if 0 in shape:
-        raise InputError(f"{said} holds no images")
-    return num_images, height, width, channels
-
-
-def _to_images(path: Path, pixels: np.ndarray) -> Tensor:
-    """Turn ``[B, H, W, C]`` of a file into contiguous images ``[B, C, H, W]``."""
-    if pixels.dtype == np.uint8:
-        return from_uint8(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
-    low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= 1):  # put so that NaN is refused as well
-        raise InputError(
-            f"{path}: arr_0 must lie in [0, 1] but spans [{low:.4g}, {high:.4g}]; "
-            "save images of [-1, 1] as (x + 1) / 2, levels 0-255 as uint8"
-        )
-    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+    with _faults(path), _open_array(path, name) as (stream, shape, dtype, _):
+        check_integers(path, name, shape, dtype, num_images)
+        return torch.from_numpy(read_numbers(path, stream, shape, dtype).astype(np.int64))

@@ -1,191 +1,68 @@
-"""Samples as Hugging Face stores them: ``.parquet`` with encoded images and integer labels.
-
-Columns: ``image`` (or ``img``), a struct of ``bytes`` and ``path``; ``label`` (or ``labels``);
-``id`` if ids are not the places in the file. A data set may be split over several files.
-"""
+"""Samples as the Hugging Face hub stores them: ``.parquet`` with encoded images and labels."""
 
 import json
-import re
-from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import write_aside
-from burnish.samples import Samples, from_uint8, to_uint8
-from burnish.storage.image_file import inspect, read_pixels, write_png
-from burnish.storage.sample_file import SampleFile
-from burnish.storage.streams import Streams
+from burnish.samples import Samples, to_uint8
+from burnish.storage.image_file import write_png
+from burnish.storage.table import Table, TableFile
 
 
-class Reader(SampleFile):
-    """Samples of ``.parquet`` files, one file after the other.
-
-    The first image sets the size and gray or RGB; the others are checked when they are decoded.
-    """
+class Reader(TableFile):
+    """Samples of one ``.parquet``; of a range, only the row groups that hold it are read."""
 
     def __init__(self, path: Path, batch_size: int) -> None:
-        self.path = path
-        self._parts = _find_parts(path)
-        if not self._parts:
-            raise InputError(f"{path}: no such file or folder; check the path")
-        with _opened(self._parts[0]) as file:
-            schema = file.schema_arrow
-        # Of each row group: the place behind its last image, its file, its number in there.
-        self._groups: list[tuple[int, Path, int]] = []
-        num_images = 0
-        for part in self._parts:
-            with _opened(part) as file:
-                if not file.schema_arrow.equals(schema):
-                    raise InputError(
-                        f"{part}: columns unlike {self._parts[0].name}; give one of them"
-                    )
-                for group in range(file.num_row_groups):
-                    num_images += file.metadata.row_group(group).num_rows
-                    self._groups.append((num_images, part, group))
-        structs = [field.name for field in schema if pa.types.is_struct(field.type)]
-        self._column = next((name for name in ("image", "img") if name in structs), "")
-        if not self._column:
-            held = ", ".join(schema.names)
-            raise InputError(f"{path}: no column image or img of encoded images, only {held}")
-        if not num_images:
-            raise InputError(f"{path} holds no images")
-        self._streams = Streams(lambda: _Cells(path, self._groups, self._column), num_images)
-        with self._streams.at(0) as cells:
-            first = cells.read(1)[0]
-        label = next((name for name in ("label", "labels") if name in schema.names), None)
-        # Ids of other data sets may be text.
-        has_ids = "id" in schema.names and pa.types.is_integer(schema.field("id").type)
-        super().__init__(
-            path,
-            batch_size,
-            image_shape=inspect(BytesIO(first), f"{path}: image 0"),
-            num_images=num_images,
-            labels=self._integers(label) if label else None,
-            ids=self._integers("id") if has_ids else None,
-        )
-
-    def _images(self, places: Sequence[int]) -> Tensor:
-        if isinstance(places, range):
-            with self._streams.at(places.start) as cells:
-                return self._decode(places, cells.read(len(places)))
-        found: dict[int, bytes] = {}
-        for place in sorted(set(places)):
-            with self._streams.at(place) as cells:
-                found[place] = cells.read(1)[0]
-        return self._decode(places, [found[place] for place in places])
-
-    def _decode(self, places: Sequence[int], encoded: Sequence[bytes]) -> Tensor:
-        """Decode cells to images ``[len(places), C, H, W]``."""
-        pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
-        for row, (place, data) in enumerate(zip(places, encoded, strict=True)):
-            name = f"{self.path}: image {place}"
-            pixels[row] = read_pixels(BytesIO(data), name, self.image_shape)
-        return from_uint8(pixels)
-
-    def _integers(self, column: str) -> Tensor:
-        """Read a column of one integer per image from all files, int64 ``[N]``."""
-        values = []
-        for part in self._parts:
-            with _opened(part) as file:
-                numbers = file.read([column]).column(0)
-            if not pa.types.is_integer(numbers.type) or numbers.null_count:
-                held = f"column {column} holds {numbers.type}, {numbers.null_count} missing"
-                raise InputError(f"{part}: {held}; every image needs an integer")
-            values.append(numbers.to_numpy().astype(np.int64))
-        return torch.from_numpy(np.concatenate(values))
+        super().__init__(path, batch_size, _Parquet(path))
 
 
-class _Cells:
-    """The encoded images of parquet files, in order; a whole row group is never in memory."""
+class _Parquet(Table):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _opened(path) as file:
+            self.schema = file.schema_arrow
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            self.counts = [group.num_rows for group in groups]
 
-    def __init__(self, path: Path, groups: list[tuple[int, Path, int]], column: str) -> None:
-        self.place = 0
-        self._path, self._groups, self._column = path, groups, column
-        self._rows: Iterator[bytes | None] = iter(())
-        self._end = 0  # of the row group that is open
+    def cells(self, group: int, column: str) -> Iterator[pa.Array]:
+        with _opened(self._path) as file:
+            for batch in file.iter_batches(64, [group], [f"{column}.bytes"]):
+                yield batch.column(0).field("bytes")
 
-    def read(self, count: int) -> list[bytes]:
-        """Return the next images."""
-        cells: list[bytes] = []
-        for _ in range(count):
-            if self.place == self._end:
-                self._open()
-            cell = next(self._rows)
-            if cell is None:
-                raise InputError(f"{self._path}: image {self.place} has no bytes; embed them")
-            cells.append(cell)
-            self.place += 1
-        return cells
-
-    def seek(self, place: int) -> None:
-        """Go to an image."""
-        if not self.place <= place < self._end:
-            self.place = self._end = place
-            self._open()
-        while self.place < place:
-            next(self._rows)
-            self.place += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        if isinstance(self._rows, Generator):
-            self._rows.close()
-
-    def _open(self) -> None:
-        """Open the row group of the present place at its first image."""
-        self.close()
-        index = bisect_right(self._groups, self.place, key=lambda group: group[0])
-        self._end, part, group = self._groups[index]
-        first = self._groups[index - 1][0] if index else 0
-        self._rows = self._read_group(part, group)
-        for _ in range(self.place - first):
-            next(self._rows)
-
-    def _read_group(self, part: Path, group: int) -> Iterator[bytes | None]:
-        with _opened(part) as file:
-            for batch in file.iter_batches(64, [group], [f"{self._column}.bytes"]):
-                yield from batch.column(0).field("bytes").to_pylist()
-
-
-def _find_parts(path: Path) -> list[Path]:
-    """Return the ``.parquet`` files of a file, a folder or a pattern, all of one split."""
-    if not path.is_dir() and "*" not in path.name:
-        return [path] if path.exists() else []
-    folder, pattern = (path, "*.parquet") if path.is_dir() else (path.parent, path.name)
-    parts = sorted(part for part in folder.glob(pattern) if not part.name.startswith("."))
-    matches = [re.match(r"(.+)-\d+-of-", part.stem) for part in parts]
-    splits = sorted({match[1] for match in matches if match})
-    if len(splits) > 1:
-        some = folder / f"{splits[0]}-*.parquet"
-        raise InputError(f"{path} holds the splits {', '.join(splits)}; name one, e.g. '{some}'")
-    return parts
+    def column(self, name: str, field: str = "") -> Iterator[pa.Array]:
+        with _opened(self._path) as file:
+            for batch in file.iter_batches(4096, columns=[f"{name}.{field}" if field else name]):
+                yield batch.column(0).field(field) if field else batch.column(0)
 
 
 def write(
-    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None
-) -> None:
+    target: Path, samples: Iterator[Samples], num_images: int, names: Sequence[str] | None,
+    classes: Sequence[str] | None,
+) -> None:  # fmt: skip
     """Write samples as PNG, with ``names`` as the paths; equal samples give equal bytes."""
     del num_images
     ids: list[int] = []
     rows = _rows(samples, ids, names)
     group = list(islice(rows, 256))
-    layout = _layout(list(group[0]))
-    with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
-        while group:
-            writer.write_table(pa.Table.from_pylist(group, layout))
-            group = list(islice(rows, 256))
+    layout = _layout(list(group[0]), classes)
+    try:
+        with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
+            while group:
+                writer.write_table(pa.Table.from_pylist(group, layout))
+                group = list(islice(rows, 256))
+    except UnicodeEncodeError as error:
+        raise InputError("parquet holds names of UTF-8 only; rename the images") from error
     if ids != list(range(len(ids))):
-        _add_ids(target, ids, _layout([*layout.names, "id"]))
+        _add_ids(target, ids, _layout([*layout.names, "id"], classes))
 
 
 def _add_ids(target: Path, ids: list[int], layout: pa.Schema) -> None:
@@ -214,11 +91,14 @@ def _rows(
             yield {"image": cell} if labels is None else {"image": cell, "label": labels[row]}
 
 
-def _layout(columns: Sequence[str]) -> pa.Schema:
+def _layout(columns: Sequence[str], classes: Sequence[str] | None) -> pa.Schema:
     """Return the schema of these columns; its metadata lets ``datasets`` decode the images."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    number = {"_type": "Value", "dtype": "int64"}
-    features = {name: {"_type": "Image"} if name == "image" else number for name in columns}
+    number: dict[str, Any] = {"_type": "Value", "dtype": "int64"}
+    kinds = {"image": {"_type": "Image"}, "label": number, "id": number}
+    if classes:
+        kinds["label"] = {"_type": "ClassLabel", "names": list(classes)}
+    features = {name: kinds[name] for name in columns}
     fields = [(name, image if name == "image" else pa.int64()) for name in columns]
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -230,5 +110,6 @@ def _opened(part: Path) -> Iterator[pq.ParquetFile]:
         # Without a buffer size, whole row groups would be loaded at once.
         with pq.ParquetFile(part, buffer_size=1 << 20) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{part}: broken or not parquet ({error}); fetch it again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{part}: broken or not parquet ({reason}); fetch it again") from error

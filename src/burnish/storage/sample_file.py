@@ -10,6 +10,14 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.samples import Samples
 
+# Of one image; more is a mistake or an attack.
+MAX_PIXELS = 2**26
+
+
+def shown(name: object) -> str:
+    """Return a name as a message can show it, on one line."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
+
 
 class SampleFile(ABC):
     """Samples on disk; iterating yields them in batches, in order, as often as needed.
@@ -25,6 +33,7 @@ class SampleFile(ABC):
         labels: int64 ``[N]``, 0 or more; None if the file holds no labels.
         ids: int64 ``[N]``; None stands for the places in the file, ``0 .. N-1``.
         names: One per image; None if images have no names in this format.
+        classes: What label 0, 1, ... is called; None if unknown.
     """
 
     def __init__(
@@ -36,11 +45,25 @@ class SampleFile(ABC):
         labels: Tensor | None = None,
         ids: Tensor | None = None,
         names: list[str] | None = None,
+        classes: list[str] | None = None,
     ) -> None:
         _check_labels(path, labels)
+        if image_shape[1] * image_shape[2] > MAX_PIXELS:
+            size = f"{image_shape[1]}x{image_shape[2]}"
+            raise InputError(f"{path}: images of {size}; at most {MAX_PIXELS} pixels are read")
         self.path, self.batch_size, self.image_shape = path, batch_size, image_shape
+        self.has_ids = ids is not None
         self.ids = torch.arange(num_images) if ids is None else ids
-        self.labels, self.names = labels, names
+        self.labels, self.names, self.classes = labels, names, classes
+
+    def set_labels(self, labels: Tensor) -> None:
+        """Give the images other labels, int64 ``[N]``, whose classes have no names."""
+        _check_labels(self.path, labels)
+        self.labels, self.classes = labels, None
+
+    def keep(self, thing: object) -> None:
+        """Keep something alive as long as this file, such as a folder it was copied to."""
+        self._kept_alive = thing
 
     def __len__(self) -> int:
         return len(self.ids)

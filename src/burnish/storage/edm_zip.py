@@ -1,0 +1,100 @@
+"""Samples as the data sets of EDM and StyleGAN: a ``.zip`` of images with a ``dataset.json``.
+
+Written as their ``dataset_tool.py`` does: PNG files ``00000/img00000000.png``, not compressed
+again, and the labels last. Read: images in any folders, in the order of their names.
+"""
+
+import zipfile
+from array import array
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from burnish.errors import InputError
+from burnish.samples import Samples, to_uint8
+from burnish.storage import dataset_json
+from burnish.storage.encoded import IMAGE_SUFFIXES, PackedFile
+from burnish.storage.folder_names import ids_of
+from burnish.storage.image_file import write_png
+from burnish.storage.sample_file import shown
+from burnish.storage.zip_index import Member, list_members, unpack
+
+
+class Reader(PackedFile):
+    """Samples of a zip; without a ``dataset.json`` they have no labels."""
+
+    def __init__(self, path: Path, batch_size: int) -> None:
+        names, columns, facts_member = _index(path)
+        # The names ascend in what dataset_tool writes; sorting keeps that order then.
+        order = sorted(range(len(names)), key=names.__getitem__)
+        names = [names[i] for i in order]
+        self._columns = [array("q", (values[i] for i in order)) for values in columns]
+        offsets, packed, unpacked, *_ = self._columns
+        sizes = array("q", map(max, packed, unpacked))
+        facts = dataset_json.Facts(None, ids_of(names), None)
+        if facts_member:
+            if facts_member.size > dataset_json.MAX_BYTES:
+                raise InputError(f"{path}: {dataset_json.NAME} of {facts_member.size} bytes")
+            with path.open("rb") as file:
+                content = unpack(file, facts_member, f"{path}: {dataset_json.NAME}")
+            facts = dataset_json.read_facts(path, content, names)
+        super().__init__(
+            path, batch_size, names, offsets, sizes, labels=facts.labels, ids=facts.ids,
+            names=names, classes=facts.classes,
+        )  # fmt: skip
+
+    def _unpack(self, file: IO[bytes], place: int, name: str) -> bytes:
+        return unpack(file, Member("", *(column[place] for column in self._columns)), name)
+
+
+def _index(path: Path) -> tuple[list[str], list["array[int]"], Member | None]:
+    """Return the names of the images, their numbers as columns, and where the labels are."""
+    names: list[str] = []
+    columns: list[array[int]] = [array("q") for _ in range(5)]
+    facts: Member | None = None
+    for member in list_members(path):
+        if member.name == dataset_json.NAME:
+            facts = member
+        base = member.name.rpartition("/")[2]
+        if not member.name.lower().endswith(IMAGE_SUFFIXES) or base.startswith("."):
+            continue
+        if member.name.startswith("/") or ".." in member.name.split("/"):
+            raise InputError(f"{path}: the name {shown(member.name)} leads out of the zip")
+        names.append(member.name)
+        for column, value in zip(columns, member[1:], strict=True):
+            column.append(value)
+    return names, columns, facts
+
+
+def write(
+    target: Path, samples: Iterator[Samples], num_images: int, names: object,
+    classes: Sequence[str] | None,
+) -> None:  # fmt: skip
+    """Write samples as dataset_tool does; names have no place there, so they are ignored."""
+    del names, num_images
+    labels: array[int] = array("q")
+    ids: array[int] = array("q")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for batch in samples:
+            if batch.labels is not None:
+                labels.extend(batch.labels.tolist())
+            for pixels, id in zip(to_uint8(batch.images), batch.ids.tolist(), strict=True):
+                write_png(pixels, encoded := BytesIO())
+                archive.writestr(_info(_name(len(ids))), encoded.getvalue())
+                ids.append(id)
+        needed = ids if any(id != place for place, id in enumerate(ids)) else None
+        with archive.open(_info(dataset_json.NAME), "w", force_zip64=True) as file:
+            every = (_name(place) for place in range(len(ids)))
+            for piece in dataset_json.facts_text(every, labels or None, needed, classes):
+                file.write(piece.encode())
+
+
+def _name(place: int) -> str:
+    return f"{place // 1000:05d}/img{place:08d}.png"
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system = 3  # otherwise Windows and Unix write different bytes
+    return info
