@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ class Browser:
         self._driver.communicate()
         self._folder.cleanup()
 
-    def _ask(self, method, path, values=None):
+    def _ask(self, method, path, values=None) -> Any:
         client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         body = json.dumps(values or {}) if method == "POST" else None
         client.request(method, path, body, {"Content-Type": "application/json"})

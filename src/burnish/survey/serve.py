@@ -112,7 +112,7 @@ class Survey:
         practice = sum(trial.kind == "practice" for trial in trials)
         return {
             "question": self.study.question, "texts": self.study.texts,
-            "practice": practice, "total": len(trials),
+            "practice": practice, "total": len(trials), "enlargement": self.study.enlargement,
         }  # fmt: skip
 
     def _place(self, request: Request) -> int:

@@ -56,6 +56,30 @@ async function load(names) {
   return images;
 }
 
+// Shows both images as large as fits, each pixel of theirs as a whole number of pixels of the
+// screen if there is room for one; beside each other, or below if that is clearly larger.
+const FRAME = 20, GAP = 16;
+function fit() {
+  const images = ["left", "right"].map((side) => $(side + "-image"));
+  if ($("pair").hidden || !images[0].naturalWidth) return;
+  const width = images[0].naturalWidth / state.enlargement, height = images[0].naturalHeight / state.enlargement;
+  const main = document.querySelector("main"), style = getComputedStyle(main);
+  const across = main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  // innerHeight would grow with a page that is too wide for a phone.
+  const down = document.documentElement.clientHeight - (main.offsetHeight - $("pair").offsetHeight) - 4;
+  const dots = (w, h) => devicePixelRatio * Math.min((w - FRAME) / width, (h - FRAME) / height);
+  const row = dots((across - GAP) / 2, down), column = dots(across, (down - GAP) / 2);
+  const below = column > 1.15 * row;
+  let each = Math.min(Math.max(row, below ? column : 0), state.enlargement * devicePixelRatio);
+  each = each < 1 ? Math.max(each, devicePixelRatio * 32 / width) : Math.floor(each);
+  $("pair").className = below ? "below" : "";
+  for (const image of images) {
+    image.className = each < 1 ? "smooth" : "";
+    image.style.width = `${width * each / devicePixelRatio}px`;
+  }
+}
+addEventListener("resize", fit);
+
 const ahead = new Map();
 function prepare(number) {
   if (number < state.trials.length && !ahead.has(number)) {
@@ -100,6 +124,7 @@ async function show() {
   }
   $("said").textContent = "";
   ahead.delete(next);
+  fit();
   requestAnimationFrame(() => {
     document.body.classList.remove("wait");
     document.activeElement?.blur();
