@@ -37,7 +37,7 @@ def run(plan: Plan) -> dict[str, Any]:
         plan = _claimed(plan, job)
         shards = plan.shards()
         try:
-            return _run(plan, job, shards, shards[share.index :: share.count])
+            return _run(plan, job, shards, shards[share.rank :: share.size])
         except BaseException as error:
             if job.is_idle():
                 job.delete()

@@ -40,7 +40,7 @@ FINISH = 1 << 40
 class Shard(NamedTuple):
     """Rows ``start`` to ``stop - 1`` of what a job reads."""
 
-    index: int
+    number: int
     start: int
     stop: int
     of: str = ""
@@ -57,11 +57,11 @@ class Shard(NamedTuple):
         return f"{self.of}{self.start:08d}-{self.stop - 1:08d}"
 
 
-def cut(num_rows: int, size: int, of: str = "", first_index: int = 0) -> list[Shard]:
+def cut(num_rows: int, size: int, of: str = "", first_number: int = 0) -> list[Shard]:
     """Cut rows into shards of ``size``; the last may be smaller."""
     return [
-        Shard(first_index + index, start, min(start + size, num_rows), of)
-        for index, start in enumerate(range(0, num_rows, size))
+        Shard(first_number + number, start, min(start + size, num_rows), of)
+        for number, start in enumerate(range(0, num_rows, size))
     ]
 
 
@@ -147,9 +147,9 @@ class Job:
     def claim(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Yield, and lock, the shards that are not finished and that no other process makes."""
         for shard in shards:
-            if not self.is_done(shard) and self.lock(shard.index):
+            if not self.is_done(shard) and self.lock(shard.number):
                 if self.is_done(shard) or not self.exists():  # a moment ago
-                    self.unlock(shard.index)
+                    self.unlock(shard.number)
                 else:
                     yield shard
 
@@ -176,7 +176,7 @@ class Job:
                 _rename(aside, self.folder / shard.name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-            self.unlock(shard.index)
+            self.unlock(shard.number)
 
     def record(self, shard: Shard) -> dict[str, Any] | None:
         """Return the record of a shard; None, and the shard is removed, if it is damaged.

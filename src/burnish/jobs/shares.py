@@ -16,10 +16,10 @@ ARRAYS = (
 
 
 class Share(NamedTuple):
-    """Every ``count``-th shard, from the ``index``-th on."""
+    """Every ``size``-th shard, from the ``rank``-th on."""
 
-    index: int
-    count: int
+    rank: int
+    size: int
 
 
 def find_share(share: str) -> Share:

@@ -80,7 +80,7 @@ def images_of(name: str, batch_size: int) -> Side:
         return Side(len(data), read)
     file = open_samples(path, batch_size)
     part = parse_rows(rows, len(file))
-    return Side(len(part), lambda a, b: file.rows(part.start + a, part.start + b))
+    return Side(part.stop - part.start, lambda a, b: file.rows(part.start + a, part.start + b))
 
 
 def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:

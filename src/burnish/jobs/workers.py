@@ -31,10 +31,10 @@ def work_in_processes(plan: Plan, job: Job, shards: Sequence[Shard], tick: Tick)
         InputError: Shards cannot be made, or workers keep dying.
     """
     context = multiprocessing.get_context("spawn")
-    failures, indices = context.SimpleQueue(), [shard.index for shard in shards]
+    failures, numbers = context.SimpleQueue(), [shard.number for shard in shards]
 
     def start(rank: int) -> BaseProcess:
-        arguments = (rank, plan.job.workers, job.folder.absolute(), indices, failures)
+        arguments = (rank, plan.job.workers, job.folder.absolute(), numbers, failures)
         worker = context.Process(target=_work, args=arguments, name=f"worker {rank}", daemon=True)
         worker.start()
         return worker
@@ -71,7 +71,7 @@ def _num_made(job: Job, shards: Sequence[Shard]) -> int:
 
 
 def _work(
-    rank: int, num_workers: int, folder: Path, indices: Sequence[int], failures: Any
+    rank: int, num_workers: int, folder: Path, numbers: Sequence[int], failures: Any
 ) -> None:
     """Make shards beside other workers; what goes wrong is put into ``failures``."""
     from burnish.jobs.engines import work
@@ -84,7 +84,7 @@ def _work(
         plan = open_plan(folder)
         with Job(folder, plan.frozen()) as job:
             shards = plan.shards()
-            work(plan, job, [shards[index] for index in indices], lambda _: None)
+            work(plan, job, [shards[number] for number in numbers], lambda _: None)
     except InputError as error:
         failures.put(str(error))
         raise SystemExit(FAILED) from error
