@@ -15,11 +15,27 @@ from burnish.cli.pack import pack
 from burnish.cli.refine import refine
 from burnish.cli.report import report
 from burnish.cli.sample import sample
+from burnish.cli.survey import survey
 from burnish.cli.train import train
 from burnish.cli.tune import tune
+from burnish.cli.view import view
 from burnish.errors import InputError, unknown
 
-COMMANDS = (demo, sample, refine, evaluate, report, adapt, tune, train, doctor, measure, pack)
+COMMANDS = (
+    demo,
+    sample,
+    refine,
+    evaluate,
+    report,
+    view,
+    survey,
+    adapt,
+    tune,
+    train,
+    doctor,
+    measure,
+    pack,
+)
 # These share work among processes, or may; the others would do all of it in each.
 PARALLEL = (sample, refine, evaluate)
 
