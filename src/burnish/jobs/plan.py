@@ -171,7 +171,7 @@ def checked(plan: PlanT) -> PlanT:
     if plan.out.exists() and not plan.job.force and plan.finished() is None:
         full = not plan.out.is_dir() or any(plan.out.iterdir())
         if full:
-            raise InputError(f"{plan.out} exists; --force replaces it, or give another --out")
+            raise InputError(f"{plan.out} exists; --force replaces it, or give another name")
     return plan
 
 
