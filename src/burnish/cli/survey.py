@@ -88,5 +88,5 @@ def report(study: Path, out: Path, csv: Path | None, json: Path | None) -> None:
     from burnish.survey.report import write_report
 
     result = write_report(study, out, csv, json)
-    print(result["words"])
+    print(f"{result['words']} {result['verdict']}.")
     print(*(path for path in (out, csv, json) if path))
