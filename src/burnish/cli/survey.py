@@ -12,7 +12,16 @@ URL = "Where raters come to, if a proxy is in front, e.g. https://survey.example
 JOIN = "Give a place to whoever opens the bare address; otherwise each rater needs a link."
 
 
-@click.group(short_help="Ask people which images they prefer: blind pairs, votes, intervals.")
+class _InOrder(click.Group):
+    """Commands in the order in which they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder, short_help="Ask people which images they prefer: blind pairs, votes, intervals."
+)
 def survey() -> None:
     """Ask people which images they prefer, without their knowing which is which.
 

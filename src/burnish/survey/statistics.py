@@ -64,7 +64,7 @@ def wilson_interval(wins: float, votes: float, level: float = 0.95) -> Interval:
 
 
 def crossed_bootstrap(
-    raters: Sequence[int], items: Sequence[int], scores: ArrayLike,
+    raters: ArrayLike, items: ArrayLike, scores: ArrayLike,
     level: float = 0.95, draws: int = 10_000, seed: int = 0,
 ) -> Interval:  # fmt: skip
     """Return the mean score and its percentile interval over other raters and other images.
@@ -82,7 +82,7 @@ def crossed_bootstrap(
         draws: Number of draws.
         seed: Of the draws.
     """
-    rater, item = (np.unique(one, return_inverse=True)[1] for one in (raters, items))
+    rater, item = (np.unique(np.asarray(one), return_inverse=True)[1] for one in (raters, items))
     scores = np.asarray(scores, np.float64)
     num_raters, num_items = int(rater.max()) + 1, int(item.max()) + 1
     votes, sums = np.zeros((2, num_raters, num_items))
