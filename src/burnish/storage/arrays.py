@@ -81,17 +81,19 @@ class ArrayFile(SampleFile):
         batch_size: Images per batch while iterating.
         what: What the array is called in messages.
         shape: Of the array: ``[N, H, W, C]``, ``[N, H, W]`` or ``[N, C, H, W]``.
-        open_pixels: Opens the numbers.
+        open_pixels: Opens the numbers; None if a subclass has a ``_numbers`` of its own.
         labels: int64 ``[N]`` or None.
         ids: int64 ``[N]`` or None.
     """
 
     def __init__(
         self, path: Path, batch_size: int, what: str, shape: Sequence[int],
-        open_pixels: Callable[[], Pixels], labels: Tensor | None = None, ids: Tensor | None = None,
+        open_pixels: Callable[[], Pixels] | None, labels: Tensor | None = None,
+        ids: Tensor | None = None,
     ) -> None:  # fmt: skip
         self._what, self._channels_first = what, _channels_first(shape)
-        self._streams = Streams(open_pixels, shape[0])
+        if open_pixels:
+            self._streams = Streams(open_pixels, shape[0])
         height, width, channels = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
         image_shape = (channels, height, width)
         if self._channels_first:
@@ -100,14 +102,17 @@ class ArrayFile(SampleFile):
 
     def _images(self, places: Sequence[int]) -> Tensor:
         if isinstance(places, range):
-            with self._streams.at(places.start) as pixels:
-                return self._to_images(pixels.read(len(places)))
+            return self._to_images(self._numbers(places))
         images = torch.empty(len(places), *self.image_shape)
         for place in sorted(set(places)):
-            with self._streams.at(place) as pixels:
-                image = self._to_images(pixels.read(1))
+            image = self._to_images(self._numbers(range(place, place + 1)))
             images[[row for row, wanted in enumerate(places) if wanted == place]] = image
         return images
+
+    def _numbers(self, places: range) -> np.ndarray:
+        """Return the images of consecutive places as they are in the file."""
+        with self._streams.at(places.start) as pixels:
+            return pixels.read(len(places))
 
     def _to_images(self, pixels: np.ndarray) -> Tensor:
         """Turn the numbers of a file into contiguous images ``[B, C, H, W]``."""
