@@ -45,7 +45,7 @@ def report(results: tuple[Path, ...], out: Path, force: bool) -> None:
     if out.suffix == ".png":
         write_pairs(results[0], results[1], out)
     elif out.suffix == ".md":
-        write_results_page(results[0], out)
+        write_results_page(results[0], out, force=force)
     else:
         write_report(results, out)
     print(out)

@@ -8,13 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
 from typing import Any, NamedTuple
 
 from burnish.errors import InputError
 from burnish.files import card_path, read_json
 from burnish.metrics.metric import METRICS
+from burnish.report.checks import EVALUATION, check_facts, check_fields
 from burnish.report.pairs import Pairs, find_pairs, read_pairs
+from burnish.storage.parts import find_parts
 
 SIDES = ("baseline", "refined")
 
@@ -56,9 +57,7 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
     sources, left = [], list(paths)
     while left:
         path = left.pop(0)
-        # A pattern of parquet files is no path.
-        if not path.exists() and "*" not in path.name:
-            raise InputError(f"{path}: no such file or folder; check the path")
+        find_parts(path)  # raises where there is nothing
         if path.suffix == ".json":
             # The folder of a demo says more than "result".
             name = path.resolve().parent.name if path.stem == "result" else path.stem
@@ -72,6 +71,7 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
             sources.append(Source(f"{path.name} and {after.name}", pair=pair, card=pair.card))
         else:
             raise InputError(f"{path}: {_lacking(path)}; or give images before and after")
+        check_facts(sources[-1].facts, sources[-1].card, str(path))
     return sources
 
 
@@ -127,9 +127,7 @@ def _scores(sides: dict[str, Any], path: Path) -> Scores:
                 f"{path}: no result of burnish ({side}); an evaluation has feature_extractor and "
                 "fid, a comparison has such a baseline and refined"
             )
-        for key in (metric.key for metric in METRICS):
-            if type(value := found.get(key)) not in (int, float, NoneType):
-                raise InputError(f"{path}: {key} ({side}) must be a number or null, not {value!r}")
+        check_fields(found, EVALUATION, f"{path}: {side}")
     names = [str(found["feature_extractor"] or "unnamed features") for found in sides.values()]
     if len(set(names)) > 1:
         raise InputError(
@@ -144,11 +142,11 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break  # a run that is still training or was killed may leave half a line
             raise InputError(f"{path}, line {number}: not JSON") from error
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
             raise InputError(f"{path}, line {number}: no step in it")
         rows.append(row)
     if not rows:

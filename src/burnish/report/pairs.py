@@ -1,6 +1,7 @@
 """Pairs of images: two files of samples of which each image of one belongs to one of the other."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import card_path, ledger_path, read_json
+from burnish.report.checks import check_ledger
 from burnish.samples import Samples
 from burnish.storage.formats import open_samples
+from burnish.storage.parts import find_parts
 from burnish.storage.sample_file import SampleFile
 
 LEDGER_COLUMNS = (
@@ -75,11 +78,14 @@ def find_pairs(path: Path) -> Pairs | None:
         if not isinstance(card.get("input"), str):
             raise InputError(f"{path}: no card of a refinement beside it; its card names no input")
         named = Path(card["input"])
-        before = next((p for p in (named, path.parent / named.name) if p.exists()), None)
-        if before is None and "*" not in named.name:
+        for before in (named, path.parent / named.name):
+            with suppress(InputError):
+                find_parts(before)
+                break
+        else:
             lost = f"made from {named}, which is not there"
             raise InputError(f"{path}: {lost}; put it beside {path.name}")
-        return read_pairs(before or named, path)
+        return read_pairs(before, path)
     before, after = (path / name for name in DEMO)
     return read_pairs(before, after) if before.is_file() and after.is_file() else None
 
@@ -129,8 +135,6 @@ def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
     held = columns["id"]
     if held.dtype.kind != "i" or not np.array_equal(np.sort(held), np.sort(ids)):
         raise InputError(f"{path}: its ids are not those of the images")
-    for name in LEDGER_COLUMNS[1:-1]:
-        if columns[name].dtype.kind not in "if":
-            raise InputError(f"{path}: its column {name} holds no numbers, or lacks some")
+    check_ledger(columns, str(path))
     order = np.argsort(held, kind="stable")[np.argsort(np.argsort(ids, kind="stable"))]
     return {name: values[order] for name, values in columns.items()}

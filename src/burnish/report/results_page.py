@@ -4,28 +4,28 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from burnish.errors import InputError
-from burnish.files import write_aside, write_text
+from burnish.files import check_target, write_aside, write_text
 from burnish.hub import shipped
 from burnish.metrics.metric import METRICS, metric
-from burnish.report.inputs import read_json
+from burnish.report.measured import read_tables
 from burnish.report.text import minus, number, render
 
 Table = Mapping[str, Any]
 Sweeps = dict[tuple[str, str], list[tuple[float, str]]]
 
 
-def write_results_page(folder: Path, out: Path) -> None:
+def write_results_page(folder: Path, out: Path, *, force: bool = True) -> None:
     """Write a page about all tables in a folder, and figures into ``images/`` beside the page.
 
-    Tables are JSON files with measurements; other JSON is ignored.
+    Tables are JSON files with measurements; other JSON is ignored. ``force`` says whether figures
+    may be replaced.
     """
-    found = [{**read_json(path), "file": path.name} for path in sorted(folder.glob("*.json"))]
-    tables = [table for table in found if "rank_correlation" in table]
-    if not tables:
-        raise InputError(f"{folder} holds no tables of measurements")
-    tables.sort(key=lambda table: (table["data"], table["place"], table["file"]))
+    tables = read_tables(folder)
+    for table in tables:
+        if _sweeps(table["rows"]):
+            check_target(out.parent / _figure(table), force=force)
     features: dict[str, set[str]] = {}
     for result in (result for table in tables for result in table["results"]):
         features.setdefault(result["features"], set()).add(str(result["feature_extractor"]))
@@ -74,7 +74,7 @@ def _summary(tables: Sequence[Table]) -> dict[str, Any]:
 def _section(table: Table, folder: Path, out: Path) -> dict[str, Any]:
     """Return a table and what the template shows of it; draw its sweeps."""
     results, summary, rows = table["results"], table["summary"], table["rows"]
-    has_nfe = any("nfe" in result for result in results)
+    has_nfe = any(result["nfe"] is not None for result in results)
     has_published = any(row["published"] for row in rows.values())
     head = ["row", *(column for features in summary for column in (f"FID, {features}", "change"))]
     lines = []
@@ -95,18 +95,22 @@ def _section(table: Table, folder: Path, out: Path) -> dict[str, Any]:
             "head": ["row", *(one.heading for one in shown)],
             "rows": [[name, *(_value(m.key, row) for m in shown)] for name, row in found.items()],
         })  # fmt: skip
-    figure = f"images/{table['data']}-{table['table']}.png"
+    figure = _figure(table)
     if sweeps := _sweeps(rows):
         _draw(table, sweeps, out.parent / figure)
     head += ["NFE"] * has_nfe + ["published"] * has_published
     return {
         **table,
-        "link": os.path.relpath(folder / table["file"], out.parent),
+        "link": quote(os.fsencode(os.path.relpath(folder / table["file"], out.parent))),
         "fids": {"head": head, "rows": lines},
         "figure": figure,
         "swept": [key for _, key in sweeps],
         "details": details,
     }
+
+
+def _figure(table: Table) -> str:
+    return f"images/{table['data']}-{table['table']}.png"
 
 
 def _generator(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -155,7 +159,9 @@ def _draw(table: Table, sweeps: Sweeps, path: Path) -> None:
         places = [value for value, _ in points]
         for (features, rows), hue in zip(table["summary"].items(), LIGHT.hues, strict=False):
             for axes, found, shift in ((above, "fid_change", 1), (below, "recall", 0)):
-                values = [rows[label][found] for _, label in points]
+                values = [rows[label].get(found) for _, label in points]
+                if None in values:
+                    continue
                 means = [value["mean"] + shift for value in values]
                 stds = [value["std"] for value in values]
                 axes.errorbar(places, means, stds, color=hue, marker="o", ms=3, label=features)
@@ -167,6 +173,7 @@ def _draw(table: Table, sweeps: Sweeps, path: Path) -> None:
         below.minorticks_off()
         for axes in (above, below):
             axes.spines[["top", "right"]].set_visible(False)
-    grid[0, 0].legend(frameon=False, fontsize=8)
+    if grid[0, 0].get_legend_handles_labels()[0]:
+        grid[0, 0].legend(frameon=False, fontsize=8)
     with write_aside(path) as aside:
         aside.write_bytes(figure_png(figure))

@@ -8,7 +8,7 @@ import numpy as np
 
 from burnish.metrics.metric import DASH, METRICS, metric
 from burnish.report.inputs import Scores, Source
-from burnish.report.text import change_of, count, minus, number, percent
+from burnish.report.text import change_of, count, minus, number, percent, share_error
 
 FID = metric("fid")
 
@@ -80,7 +80,9 @@ def features_table(scores: Scores) -> dict[str, Any]:
         for side, value in zip(sides, values, strict=True):
             std = side.get(one.std_key) if one.std_key and value is not None else None
             texts.append(number(one, value) + ("" if std is None else f" ± {std:.2f}"))
-        change, verdict = change_of(one, *values) if len(values) == 2 else ("", "")
+        change, verdict = "", ""
+        if len(values) == 2:
+            change, verdict = change_of(one, values[0], values[1], _std_error(one.key, sides))
         rows.append({"metric": one, "texts": texts, "change": change, "verdict": verdict})
     counts = dict.fromkeys(count(side.get("num_images")) for side in sides)
     warnings = [note for side in sides for note in side.get("warnings") or []]
@@ -94,6 +96,18 @@ def features_table(scores: Scores) -> dict[str, Any]:
         "features": scores.features, "basis": basis, "sides": list(scores.sides), "rows": rows,
         "warnings": list(dict.fromkeys(warnings)),
     }  # fmt: skip
+
+
+def _std_error(key: str, sides: Sequence[Mapping[str, Any]]) -> float:
+    """Return the standard error of the difference of two shares; 0 where none is known.
+
+    Precision is a share of the generated images, recall and coverage are shares of the real ones.
+    """
+    of = {"precision": "num_images", "recall": "num_reference_images"}
+    of["coverage"] = of["recall"]
+    if key not in of or any(side.get(key) is None for side in sides):
+        return 0.0
+    return math.hypot(*(share_error(side[key], side.get(of[key])) for side in sides))
 
 
 def overview(sources: Sequence[Source]) -> list[list[str]]:

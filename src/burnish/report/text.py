@@ -56,10 +56,23 @@ def percent(baseline: float | None, refined: float | None) -> float | None:
     return change if math.isfinite(change) else None
 
 
-def change_of(metric: Metric, baseline: float | None, refined: float | None) -> tuple[str, str]:
-    """Return the change of the full numbers as text, and "better", "worse", "same" or "".
+def share_error(share: float, num: int | None) -> float:
+    """Return the binomial standard error of a share of ``num`` images; 0 for an unknown number.
 
-    It is "same" if the rounded numbers are the same, and "" if a number is missing.
+    ``sqrt(p (1 - p) / n)``. Images are counted as independent, which they are not quite where they
+    share neighbors.
+    """
+    return math.sqrt(max(0.0, share * (1 - share)) / num) if num else 0.0
+
+
+def change_of(
+    metric: Metric, baseline: float | None, refined: float | None, std_error: float = 0.0
+) -> tuple[str, str]:
+    """Return the change of the full numbers as text, and what it is in a word.
+
+    It is "better" or "worse"; "same" if the rounded numbers are the same; "unclear" if it is less
+    than two standard errors of the difference, ``std_error``, 0 where none is known; and "" if a
+    number is missing.
     """
     if baseline is None or refined is None or not math.isfinite(refined - baseline):
         return DASH, ""
@@ -69,5 +82,7 @@ def change_of(metric: Metric, baseline: float | None, refined: float | None) -> 
     change, relative = f"{refined - baseline:+.{decimals}f}", percent(baseline, refined)
     if relative is not None:
         change += f" ({relative:+.1f}%)"
+    if abs(refined - baseline) < 2 * std_error:
+        return minus(change), "unclear"
     is_better = (refined > baseline) == (metric.better == "higher")
     return minus(change), "better" if is_better else "worse"
