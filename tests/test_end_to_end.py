@@ -54,7 +54,8 @@ def test_the_bytes_of_an_image_depend_on_no_other_image_and_no_steps_give_the_in
     ledger = pq.read_table(tmp_path / "all.parquet.ledger.parquet")
     assert ledger["id"].to_pylist() == list(range(5, 21))
     for flag in ("--eps", "--num-steps"):
-        run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0)
+        run("refine", base, "--guide", "fashion_mnist", "--out", tmp_path / "same.npz", flag, 0,
+            "--force")  # fmt: skip
         assert (tmp_path / "same.npz").read_bytes() == base.read_bytes()
 
 
