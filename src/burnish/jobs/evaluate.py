@@ -110,7 +110,7 @@ class EvaluatePlan(Plan):
         if "probabilities" in found[0]:
             classes = np.concatenate([one["probabilities"] for one in found])[order]
         scores = compare(rows, classes, real, extractor, num_neighbors=self.num_neighbors)
-        result = {"generated": self.generated, **scores, **provenance(), "plan": self.for_card()}
+        result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
         if self.json:
             write_json(job.result / self.out.name, result)
         return result

@@ -18,19 +18,20 @@ import torch
 
 from burnish import __version__
 from burnish.errors import InputError
-from burnish.files import card_path, read_json
-from burnish.jobs.job import PLAN, Job, Shard, cut
+from burnish.files import card_path, check_target, read_json
+from burnish.jobs.job import PLAN, Job, Shard, cut, read_plan
 from burnish.jobs.options import JobOptions
 from burnish.jobs.shares import find_share
 from burnish.schema import Range, check, plain, read
+from burnish.storage.formats import check_output
 
 Tick = Callable[[int], object]
 PlanT = TypeVar("PlanT", bound="Plan")
 
 # What one command may say otherwise than another and still mean the same result.
 NOT_COMPARED = frozenset(
-    ("out", "input", "generated", "guide", "generator", "reference", "features", "doubt", "cwd",
-     "json", "save_reference")
+    ("out", "input", "generated", "guide", "generator", "reference", "features", "refiner",
+     "doubt", "cwd", "json", "save_reference")
 )  # fmt: skip
 
 
@@ -69,10 +70,14 @@ class Plan(ABC):
         """Return all shards of the job."""
         return cut(self.num_images, self.shard_size)
 
+    def compared(self) -> dict[str, Any]:
+        """Return what the bytes of the result depend on, without paths."""
+        return {k: value for k, value in self.frozen().items() if k not in NOT_COMPARED}
+
     def differs(self, found: Mapping[str, Any]) -> list[str]:
         """Return the fields that another plan would have other bytes by."""
-        own = self.frozen()
-        return [name for name in own if name not in NOT_COMPARED and found.get(name) != own[name]]
+        own = self.compared()
+        return [name for name in own if found.get(name) != own[name]]
 
     def adopt(self, found: Mapping[str, Any], where: object) -> Self:
         """Return this plan with what a job that is under way has chosen.
@@ -121,10 +126,13 @@ class Plan(ABC):
 
         Where other processes have shares that are not finished, the card is empty.
         """
-        from burnish.jobs.engines import run
+        from burnish.jobs.engines import run, tidy
 
         done = None if self.job.force else self.finished()
-        return run(self) if done is None else done
+        if done is None:
+            return run(self)
+        tidy(self)
+        return done
 
 
 def job_path(out: Path) -> Path:
@@ -151,13 +159,26 @@ def found_plan(out: Path, job: JobOptions) -> Found:
     Raises:
         InputError: Its plan is damaged.
     """
-    path = job_path(out) / PLAN
-    if not path.is_file() and not job.force:
-        path = card_path(out)
-    if job.restart or not path.is_file():
+    folder, card = job_path(out), card_path(out)
+    path = folder / PLAN
+    if job.restart:
         return Found()
-    values, names = read_json(path), [one.name for one in dataclasses.fields(Found)]
+    if path.is_file():
+        values = read_plan(folder)
+    elif out.exists() and card.is_file() and not job.force:
+        path, values = card, read_json(card)
+    else:
+        return Found()
+    names = [one.name for one in dataclasses.fields(Found)]
     return read(Found, {name: values[name] for name in names if name in values}, str(path))
+
+
+def check_out(out: Path, *inputs: Path) -> None:
+    """Refuse images that cannot be written; a folder that has a card was made by a job."""
+    if out.is_dir() and card_path(out).is_file():
+        check_target(out, *inputs)
+    else:
+        check_output(out, *inputs)
 
 
 def checked(plan: PlanT) -> PlanT:
