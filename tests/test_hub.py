@@ -21,6 +21,7 @@ def downloads(monkeypatch, tmp_path):
         return str(tmp_path / "snapshot")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("burnish.networks.fetched.unreachable", lambda url: "")
     return asked
 
 
@@ -69,6 +70,7 @@ def test_a_failing_download_is_one_line(error, monkeypatch):
         raise type(error)(f"{error}\nand a long explanation")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr("burnish.networks.fetched.unreachable", lambda url: "")
     with pytest.raises(InputError, match=f"'owner/name' here, and the hub has none: {error}$"):
         find("guide", "owner/name")
 

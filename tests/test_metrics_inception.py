@@ -14,6 +14,7 @@ def test_weights_that_cannot_be_loaded(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("burnish.networks.fetched.unreachable", lambda url: "")
     monkeypatch.setattr(inception, "packaged_weights", lambda: None)
     with pytest.raises(InputError) as caught:
         load_extractor("inception-v3-compat")
@@ -68,7 +69,8 @@ def test_inception_from_a_file_of_tensors(monkeypatch):
     """What torch-fidelity fetches has the last layer, so the Inception Score can be had."""
     state = inception.blank_inception(["2048"]).state_dict()
     monkeypatch.setattr(inception, "packaged_weights", lambda: None)
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, weights_only: state)
+    monkeypatch.setattr(inception, "fetch", lambda url: url)
+    monkeypatch.setattr(inception, "read_tensors", lambda path: state)
     extractor = FidelityExtractor("inception-v3-compat")
     found = extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert found.probabilities is not None and found.probabilities.shape == (1, 1008)

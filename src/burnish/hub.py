@@ -52,7 +52,9 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
     known, path = shipped(kind), Path(name)
     if name in known:
         return known[name]
-    if name and path.exists():
+    if name and "\0" not in name and path.exists():
+        if not (path.is_file() or path.is_dir()):
+            raise InputError(f"{name} is neither a file nor a folder")
         return path
     if path.suffix in (".safetensors", ".npz"):
         raise InputError(f"no {kind} at {path}")
@@ -61,8 +63,18 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
         raise unknown(kind, name, [*known, *others, "PATH", "OWNER/NAME"])
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, ValueError) as error:  # requests, httpx and hub errors are OSErrors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"no {kind} {name!r} here, and the hub has none: {reason}") from error
+    from burnish.networks.fetched import hub_or_cache
+
+    patterns = ["*.json", "*.safetensors"]
+    with hub_or_cache() as offline:
+        try:
+            return Path(snapshot_download(name, allow_patterns=patterns))
+        except Exception as error:  # the hub's own, httpx's and the system's
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            said = f"no {kind} {name!r} here, and the hub has none: {reason}"
+            if offline:
+                said = (
+                    f"no {kind} {name!r} here, and the hub cannot be reached ({offline}); "
+                    f"elsewhere 'hf download {name} --local-dir FOLDER' fetches it, to give here"
+                )
+            raise InputError(said) from error

