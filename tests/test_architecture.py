@@ -20,7 +20,7 @@ LAYERS = [
     ["cli"],
     ["studies", "gallery"],
     ["report", "survey"],
-    ["jobs", "api"],
+    ["jobs", "api", "ray_data"],
     ["training"],
     ["refinement"],
     ["generators", "guide", "metrics"],

@@ -8,6 +8,7 @@
 Whoever finishes last writes the outputs.
 """
 
+import contextlib
 import shutil
 import sys
 import time
@@ -15,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from burnish.errors import InputError
-from burnish.jobs.job import FINISH, Job, Shard
+from burnish.jobs.job import PLAN, Job, Shard, clear_deleted
+from burnish.jobs.locks import FINISH
 from burnish.jobs.plan import Plan, Tick, job_path
 from burnish.jobs.shares import find_share
 from burnish.progress import bar
@@ -31,9 +33,10 @@ def run(plan: Plan) -> dict[str, Any]:
         InputError: Shards could not be made. All others are finished and kept.
     """
     share = find_share(plan.job.share)
-    with Job(job_path(plan.out), plan.frozen()) as job:
-        if plan.job.restart:
-            job.restart(plan.frozen())
+    folder = job_path(plan.out)
+    if plan.job.restart and share.size > 1:
+        raise InputError(f"--restart and shares do not go together; delete {folder} instead")
+    with Job(folder, plan.frozen(), restart=plan.job.restart) as job:
         plan = _claimed(plan, job)
         shards = plan.shards()
         try:
@@ -48,6 +51,18 @@ def run(plan: Plan) -> dict[str, Any]:
                     "command to go on"
                 )
             raise
+
+
+def tidy(plan: Plan) -> None:
+    """Remove what killed processes left of a job whose output is whole."""
+    folder = job_path(plan.out)
+    with contextlib.suppress(InputError):  # the folder of another job
+        if (folder / PLAN).exists():
+            with Job(folder, plan.frozen()) as job:
+                plan.adopt(job.plan, folder)
+                if job.is_alone():
+                    job.delete()
+    clear_deleted(folder)
 
 
 def _claimed(plan: Plan, job: Job) -> Plan:
@@ -87,7 +102,7 @@ def _engine(plan: Plan) -> Callable[[Plan, Job, Sequence[Shard], Tick], None]:
         from burnish.jobs.ray_engine import work_on_ray
 
         return work_on_ray
-    if plan.job.workers > 1:
+    if (plan.job.workers or 1) > 1:
         from burnish.jobs.workers import work_in_processes
 
         return work_in_processes
@@ -111,6 +126,9 @@ def work(plan: Plan, job: Job, shards: Sequence[Shard], tick: Tick) -> None:
             try:
                 for _ in plan.make(job.claim(part), job, tick):
                     made += 1
+            except FileNotFoundError:  # others have finished the job, where there are no locks
+                if job.exists():
+                    raise
             except InputError as error:
                 if len(part) == 1:
                     failed[part[0]] = error

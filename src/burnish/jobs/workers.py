@@ -32,15 +32,16 @@ def work_in_processes(plan: Plan, job: Job, shards: Sequence[Shard], tick: Tick)
     """
     context = multiprocessing.get_context("spawn")
     failures, numbers = context.SimpleQueue(), [shard.number for shard in shards]
+    num_workers = plan.job.workers or 1
 
     def start(rank: int) -> BaseProcess:
-        arguments = (rank, plan.job.workers, job.folder.absolute(), numbers, failures)
+        arguments = (rank, num_workers, job.folder.absolute(), numbers, failures)
         worker = context.Process(target=_work, args=arguments, name=f"worker {rank}", daemon=True)
         worker.start()
         return worker
 
     num_made, deaths = _num_made(job, shards), 0
-    workers = [start(rank) for rank in range(min(plan.job.workers, len(shards)))]
+    workers = [start(rank) for rank in range(min(num_workers, len(shards)))]
     try:
         while any(worker.exitcode not in (0, FAILED) for worker in workers):
             time.sleep(TICK)
@@ -85,7 +86,7 @@ def _work(
         with Job(folder, plan.frozen()) as job:
             shards = plan.shards()
             work(plan, job, [shards[number] for number in numbers], lambda _: None)
-    except InputError as error:
+    except (InputError, OSError) as error:  # of the system: a full disk, for one
         failures.put(str(error))
         raise SystemExit(FAILED) from error
 
