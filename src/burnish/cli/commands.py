@@ -8,6 +8,7 @@ import click
 from burnish import __version__
 from burnish.cli.adapt import adapt
 from burnish.cli.demo import demo
+from burnish.cli.distill import distill
 from burnish.cli.doctor import doctor
 from burnish.cli.evaluate import evaluate
 from burnish.cli.measure import measure
@@ -31,6 +32,7 @@ COMMANDS = (
     survey,
     adapt,
     tune,
+    distill,
     train,
     doctor,
     measure,

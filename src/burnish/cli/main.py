@@ -20,6 +20,7 @@ from burnish.progress import Lossy
 # What to do after a stop, by command.
 RESUMING = {
     "adapt": "give the same command again to go on",
+    "distill": "give the same command again to go on",
     "train": "give the same command again to go on",
     "measure": "give the same command again to go on",
     "demo": "give the same command again to begin anew",
@@ -63,7 +64,7 @@ def _run(arguments: list[str] | None, heard: list[int]) -> tuple[str, int]:
             _drop_output()
             if heard:
                 raise
-            return _said(error), 2
+            return "; ".join([_said(error), *_notes(error)]), 2
     except InputError as error:
         return "; ".join([str(error), *_notes(error)]), 2
     except MemoryError:

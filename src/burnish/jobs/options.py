@@ -1,6 +1,7 @@
 """How jobs are run, as the command line and the library give it. No torch is imported here."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,13 +15,14 @@ from burnish.schema import Range, check, read
 class JobOptions:
     """How a job is split among processes, and what it may replace."""
 
-    workers: Annotated[int, Range(1)] = 1
-    """Processes on this machine that share the work, one per GPU. On a CPU one is best."""
+    workers: Annotated[int | None, Range(1)] = None
+    """Processes that share the work, one per GPU, at most. Without it, 1 on this machine; with
+    --engine ray, as many as the cluster has room for. On one machine without GPU, 1 is best."""
     share: str = ""
     """Do only the I-th of N equal shares, as I/N with I from 0; auto reads the variables of
     SLURM arrays, SkyPilot or torchrun. Ranks of torchrun and accelerate share without asking."""
     engine: Literal["local", "ray"] = "local"
-    """Who does the work: local, or ray, a Ray cluster (pip install ray)."""
+    """Who does the work: local, or ray, a Ray cluster (pip install 'burnish[ray]')."""
     shard_size: Annotated[int | None, Range(1)] = None
     """Images that are finished together and survive a killed job; without it, about half a
     minute of work."""
@@ -31,6 +33,8 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise InputError("--engine ray needs Ray: pip install 'burnish[ray]'")
 
 
 # A caller in Python names its files itself, and may write one twice.
@@ -73,6 +77,9 @@ class RefineOptions:
     faster on this machine. Pixels are float32 always."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the gradient: always, never, or auto for long jobs where measuring says it pays."""
+    refiner: str | None = None
+    """A network of burnish distill that makes the steps in one pass: its file, or learned for
+    refiner.safetensors beside the guide's."""
     strict: bool = False
     """Refuse images that the guide can hardly tell from real ones, or that are unlike those that
     it knows: it may make them worse."""
@@ -89,10 +96,11 @@ class SettingsFile(RefineSettings):
 
     preset: str | None = None
     labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
+    refiner: str | None = None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the fields of RefineSettings, ``preset`` and ``labels`` that a YAML file gives.
+    """Return the fields of RefineSettings and of RefineOptions that a YAML file gives.
 
     Raises:
         InputError: It is no such file; the message is one line.

@@ -12,16 +12,22 @@ from burnish.files import card_path, check_target, ledger_path, path_sha256
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
-from burnish.jobs.plan import Found, checked, found_plan, resolve_device
+from burnish.jobs.plan import Found, check_out, checked, found_plan, resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
-from burnish.metrics.features import weights_sha256
 from burnish.refinement.doubt import doubt
+from burnish.refinement.learned import (
+    Learned,
+    guide_sha256,
+    learned_settings,
+    load_learned,
+    make_refiner,
+)
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.schema import split
-from burnish.storage.formats import check_output, open_samples
+from burnish.storage.formats import open_samples
 from burnish.storage.sample_file import SampleFile
 
 # What a killed job may lose, at most.
@@ -59,15 +65,19 @@ def plan_refine(
     device, labels = resolve_device(given.device), given.labels
     loaded = guide if isinstance(guide, Guide) else load_guide(guide)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
-    guide = loaded.to(device)
-    settings = settings or settings_for(guide, given.preset, **overrides)
+    source, guide = None if loaded is guide else name, loaded.to(device)
     file = open_samples(samples, given.batch_size or 1)
+    learned = None
+    if given.refiner:
+        learned = load_learned(given.refiner, guide, source, file.image_shape[0])
+        settings = settings or learned_settings(learned, guide, given.preset, **overrides)
+    settings = settings or settings_for(guide, given.preset, **overrides)
     _check_targets(Path(samples), out)
     if labels == "given" and file.labels is None:
         raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
     check_fit(guide, next(iter(file)), file.labels if labels == "given" else None)
     found = found_plan(out, job)
-    refiner = _refiner(guide, settings, file, given, found)
+    refiner = _refiner(guide, settings, learned, file, given, found)
     file.batch_size = refiner.batch_size
     some = next(iter(open_samples(samples, 256)))
     doubts = doubt(refiner, some, some.labels if labels == "given" else None)
@@ -80,25 +90,29 @@ def plan_refine(
     }  # fmt: skip
     return checked(RefinePlan(
         out=out, input=str(samples), input_sha256=path_sha256(Path(samples)), num_images=len(file),
-        guide=name, guide_sha256=guide.card.get("sha256") or weights_sha256(guide), labels=labels,
-        settings=settings, threshold=refiner.threshold, precision=refiner.precision,
+        guide=name, guide_sha256=guide_sha256(guide), refiner=given.refiner,
+        refiner_sha256=learned and learned.sha256, labels=labels, settings=settings,
+        threshold=refiner.threshold, precision=refiner.precision,
         compile=refiner.compile, batch_size=refiner.batch_size, device=device, doubt=doubts,
         shard_size=shard_size or _shard_size(refiner, file),
         chosen=frozenset(name for name, value in asked.items() if not value), job=job,
-        opened=Opened(file, guide, refiner),
+        opened=Opened(file, guide, refiner, learned),
     ))  # fmt: skip
 
 
 def _refiner(
-    guide: Guide, settings: RefineSettings, file: SampleFile, given: RefineOptions, found: Found
-) -> Refiner:
+    guide: Guide, settings: RefineSettings, learned: Learned | None, file: SampleFile,
+    given: RefineOptions, found: Found,
+) -> Refiner:  # fmt: skip
     """Return what refines the file: as asked, as a job under way does, or as is fastest here."""
-    refiner, shape = Refiner(guide, settings), file.image_shape
+    refiner, shape = make_refiner(guide, settings, learned), file.image_shape
     size = given.batch_size or found.batch_size or batch_size_for(refiner.guide.network, shape)
     precision = found.precision if given.precision == "auto" else given.precision
     precision = precision or choose_precision(guide, shape, size)
-    refiner = Refiner(guide, settings, precision=precision, batch_size=size)
+    refiner = make_refiner(guide, settings, learned, precision=precision, batch_size=size)
     check_fit(refiner.guide, next(iter(file)), None)
+    if learned:
+        return refiner  # it takes no gradient that could be compiled
     if given.compile == "auto" and found.compile is not None:
         refiner.compile = found.compile
     else:
@@ -107,7 +121,7 @@ def _refiner(
 
 
 def _check_targets(source: Path, out: Path) -> None:
-    check_output(out, source)
+    check_out(out, source)
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in the folder that is refined; choose another place")
     for path in (ledger_path(out), card_path(out)):
@@ -130,12 +144,12 @@ def _shard_size(refiner: Refiner, file: SampleFile) -> int:
     began = time.perf_counter()
     refiner.gradient(refiner.objective, *batch)[0].cpu()
     per_call = time.perf_counter() - began
-    in_time = SHARD_SECONDS / (per_call * max(1, refiner.settings.num_steps))
+    in_time = SHARD_SECONDS / (per_call * max(1, refiner.num_calls))
     return size * min(most, max(1, int(in_time)))
 
 
 def _calls(refiner: Refiner, file: SampleFile) -> float:
-    return len(file) * refiner.settings.num_steps / refiner.batch_size
+    return len(file) * refiner.num_calls / refiner.batch_size
 
 
 def _full_batch(refiner: Refiner, file: SampleFile) -> tuple[Tensor, Tensor]:

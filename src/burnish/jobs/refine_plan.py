@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.files import card_path, ledger_path, provenance, write_aside, write_json
+from burnish.files import card_path, ledger_path, provenance, write_json
 from burnish.guide.model import Guide
-from burnish.jobs.job import FINISH, Job, Shard
+from burnish.jobs.job import Job, Shard
 from burnish.jobs.ledger_file import LedgerFile, join_ledgers
+from burnish.jobs.locks import FINISH
 from burnish.jobs.parts import IMAGES, joined
 from burnish.jobs.plan import Plan, Tick
 from burnish.jobs.prefetch import prefetch
 from burnish.jobs.progress import progress
 from burnish.refinement.labels import choose_labels
+from burnish.refinement.learned import Learned, make_refiner
 from burnish.refinement.ledger import KEPT, Refined
 from burnish.refinement.refiner import Refiner
 from burnish.refinement.settings import RefineSettings
@@ -30,8 +32,7 @@ from burnish.samples import Samples
 from burnish.storage.formats import write_samples
 from burnish.storage.sample_file import SampleFile
 
-LEDGER = "ledger.parquet"
-LABELS = FINISH + 1
+LEDGER, LABELS = "ledger.parquet", "labels.npy"
 
 
 class Opened(NamedTuple):
@@ -40,6 +41,7 @@ class Opened(NamedTuple):
     file: SampleFile
     guide: Guide
     refiner: Refiner
+    learned: Learned | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ class RefinePlan(Plan):
     input_sha256: str
     guide: str
     guide_sha256: str
+    refiner: str | None
+    """What makes the steps in one pass, if anything does."""
+    refiner_sha256: str | None
     labels: str
     """Where the classes come from: given, pseudo, balanced or quotas."""
     settings: RefineSettings
@@ -67,18 +72,18 @@ class RefinePlan(Plan):
         """Return this plan with what a job that is under way has chosen; see :class:`Plan`."""
         plan = super().adopt(found, where)
         if plan is not self:
-            file, guide, _ = plan.opened
-            refiner = Refiner(
-                guide, plan.settings, precision=plan.precision, batch_size=plan.batch_size,
-                compile=plan.compile,
+            file, guide, _, learned = plan.opened
+            refiner = make_refiner(
+                guide, plan.settings, learned, precision=plan.precision,
+                batch_size=plan.batch_size, compile=plan.compile,
             )  # fmt: skip
             file.batch_size = plan.batch_size
-            plan = dataclasses.replace(plan, opened=Opened(file, guide, refiner))
+            plan = dataclasses.replace(plan, opened=Opened(file, guide, refiner, learned))
         return plan
 
     def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
         """Refine shards as one stream, so that no image waits for the last one of a shard."""
-        file, _, refiner = self.opened
+        file, _, refiner, _ = self.opened
         labels = self._labels(job)
         begun = deque[Shard]()
 
@@ -103,7 +108,7 @@ class RefinePlan(Plan):
 
     def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Write the images, their ledger and their card."""
-        file, guide, _ = self.opened
+        file, guide, *_ = self.opened
         out = job.result / self.out.name
         write_samples(out, joined(self, job), self.num_images, file.names)
         ledgers = [job.folder / shard.name / LEDGER for shard in self.shards()]
@@ -126,19 +131,19 @@ class RefinePlan(Plan):
 
     def _labels(self, job: Job) -> Tensor | None:
         """Return the class of each image; None where the guide chooses them one by one."""
-        file, _, refiner = self.opened
+        file, _, refiner, _ = self.opened
         if self.labels in ("given", "pseudo"):
             return file.labels if self.labels == "given" else None
         # They depend on all images: one process chooses them, and the job keeps them.
-        kept = job.folder / "labels.npy"
-        job.lock(LABELS, wait=True)
-        if not kept.exists():
+        whole = Shard(FINISH + 1, 0, len(file), "labels-")
+        job.lock(whole.number, wait=True)
+        if job.record(whole) is None:
             batches = progress("label", file, len(file))
             chosen = choose_labels(batches, refiner.logits, self.labels)
-            with write_aside(kept) as aside, aside.open("wb") as stream:
-                np.save(stream, chosen.numpy())
-        job.unlock(LABELS)
-        return torch.from_numpy(np.load(kept))
+            with job.writing(whole) as (folder, _):
+                np.save(folder / LABELS, chosen.numpy())
+        job.unlock(whole.number)
+        return torch.from_numpy(np.load(job.folder / whole.name / LABELS))
 
 
 def _write(

@@ -41,7 +41,7 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
     settings = read(RefineSettings, values["settings"], "settings")
     return plan_refine(
         values["input"], values["guide"], out, settings=settings, labels=values["labels"],
-        device=values["device"], job=IN_PYTHON,
+        device=values["device"], refiner=values.get("refiner"), job=IN_PYTHON,
     )  # fmt: skip
 
 

@@ -31,8 +31,8 @@ class Ledger:
     """Whether it looks less real than before. Where the guide does not know how real images look,
     or the objective is the cross-entropy, which does not ask: whether the objective fell."""
     stopped: tuple[str, ...]
-    """Why: ``real enough``, ``no gradient``, ``all steps made`` or ``no steps asked``; or ``kept
-    as it was``, where ``keep_better`` has taken the steps back."""
+    """Why: ``real enough``, ``no gradient``, ``all steps made`` or ``no steps asked``; ``one
+    pass`` of a learned refiner; ``kept as it was``, where ``keep_better`` took the steps back."""
 
     def columns(self) -> dict[str, list[Any]]:
         """Return plain columns; ``ids`` are called ``id`` and ``labels`` ``label``."""
@@ -56,21 +56,23 @@ class Refined:
 
 
 def settle(
-    batch: Batch, after: tuple[Tensor, ...], settings: RefineSettings, *, by_realness: bool
-) -> Refined:
+    batch: Batch, after: tuple[Tensor, ...], settings: RefineSettings, reason: str = "", *,
+    by_realness: bool,
+) -> Refined:  # fmt: skip
     """Return the refined samples with their ledger; take back what ``keep_better`` says.
 
     Args:
         batch: Finished.
         after: Objective and realness of the final images, each ``[B]``.
         settings: Of the refinement.
+        reason: Why all images stopped; empty where the steps say.
         by_realness: Realness says what got worse; else the objective does.
     """
     before = batch.objective_before, batch.realness_before
     moved = (batch.images - batch.samples.images).flatten(1)
     # An image that did not move is not worse, however two passes of the guide round.
     worse = (after[by_realness] < before[by_realness]) & moved.any(1)
-    stopped = stop_reasons(settings, batch.num_steps, moved)
+    stopped = (reason,) * len(moved) if reason else stop_reasons(settings, batch.num_steps, moved)
     if settings.keep_better:
         batch.images[worse] = batch.samples.images[worse]
         after = after[0].where(~worse, before[0]), after[1].where(~worse, before[1])

@@ -68,6 +68,8 @@ class Refiner:
         self._step = _step(self.settings, guide.preconditioner() if precondition else None)
         self._match = guide.matcher() if self.settings.match_spectrum else None
         self._climbs = self.settings.num_steps > 0 and self.settings.eps != 0
+        # Passes per image that take time, and why images stop where no rule says.
+        self.num_calls, self.stopped = self.settings.num_steps, ""
 
     def __call__(self, batches: Iterable[Samples], labels: Tensor | None) -> Iterator[Refined]:
         """Refine batch after batch, lazily and in order.
@@ -91,15 +93,16 @@ class Refiner:
         Raises:
             InputError: The guide does not know these classes, or the images' shape.
         """
-        arrivals = self._arrivals(batches)
-        if self._climbs:
-            arrivals = climb_batches(
-                self.objective, arrivals, self.batch_size, self._step, self.settings.num_steps,
-                threshold=self.threshold, noise=_noise(self.settings),
-                gradient=self.gradient,
-            )  # fmt: skip
-        for batch in arrivals:
+        for batch in self._climbed(self._arrivals(batches)):
             yield self._refined(batch)
+
+    def _climbed(self, arrivals: Iterator[Batch]) -> Iterator[Batch]:
+        if not self._climbs:
+            return arrivals
+        return climb_batches(
+            self.objective, arrivals, self.batch_size, self._step, self.settings.num_steps,
+            threshold=self.threshold, noise=_noise(self.settings), gradient=self.gradient,
+        )  # fmt: skip
 
     def start(self, images: Tensor) -> Tensor:
         """Return where images ``[B, C, H, W]`` begin to climb: at themselves, or matched."""
@@ -179,7 +182,7 @@ class Refiner:
                 self.objective, self.batch_size, done.samples.images, done.labels
             )
         by_realness = "realness" in self.guide.card and self.settings.objective != "ce"
-        return settle(done, after, self.settings, by_realness=by_realness)
+        return settle(done, after, self.settings, self.stopped, by_realness=by_realness)
 
 
 def _labeled(batches: Iterable[Samples], labels: Tensor) -> Iterator[tuple[Samples, Tensor]]:
