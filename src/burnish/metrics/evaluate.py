@@ -147,11 +147,7 @@ def _features(
     if _are_features(images):
         rows = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
         if rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
-            raise InputError(
-                f"{side} features must be finite numbers, not {rows.dtype} with others"
-            )
-        if real is not None:
-            real.check_size(rows.shape[1], f"the {side} side")
+            raise InputError(f"{side} features must be numbers, without NaN and infinity")
     elif extractor is None:
         raise InputError(f"the {side} images need a feature extractor; name one, or give features")
     elif isinstance(images, np.ndarray):

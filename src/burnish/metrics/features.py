@@ -136,7 +136,8 @@ class FidelityExtractor:
         if self._half:  # other features: they must not be mixed with those of float32
             self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
         self.lacks = ""
-        if plain == INCEPTION and "logits_unbiased" not in network.features_list:
+        layers: Any = network.features_list
+        if plain == INCEPTION and "logits_unbiased" not in layers:
             self.lacks = (
                 "no Inception Score: these weights of Inception lack its last layer; those at "
                 f"{SCORE_WEIGHTS} do, once they are at {full_weights()}"
