@@ -42,6 +42,7 @@ EVALUATION: dict[str, Check] = NUMBERS | {
     "num_images": _is_count, "num_reference_images": _is_count, "num_neighbors": _is_count,
     "warnings": _is_texts,
 }  # fmt: skip
+MADE: dict[str, Check] = {"seconds": _is_number, "mean_num_steps": _is_number}
 FACTS: dict[str, Check] = {"refine": _is_section}
 CARD: dict[str, Check] = {"settings": _is_section, "threshold": _is_number}
 SETTINGS: dict[str, Check] = {"stop_quantile": _is_number}

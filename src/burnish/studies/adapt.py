@@ -163,6 +163,7 @@ def plan_adapt(
     """
     options, device = options or AdaptOptions(), resolve_device(device)
     check_folder(out, samples, real, start)
+    kept = _read_kept(out / "adapt.json")
     guide = load_guide(start).to(device)
     pseudo = opinion(guide) if options.labels == "pseudo" else None
     generated, given = (load_side(source, pseudo) for source in (samples, real))
@@ -174,7 +175,6 @@ def plan_adapt(
     shape = tuple(given.images_uint8.shape[1:])
     if options.num_tuning:
         load_extractors(features, seen.images_uint8[:1], device)  # or it would fail at the end
-    kept = _read_kept(out / "adapt.json")
     precision = kept.get("precision") or choose_precision(guide, shape, options.batch_size)
     seconds = GRADIENTS_PER_STEP * _gradient_seconds(guide, shape, options.batch_size, precision)
     num_steps = kept.get("num_steps") or options.num_steps

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from burnish.errors import InputError
-from burnish.files import card_path, path_sha256, provenance, write_json
+from burnish.files import card_path, path_sha256, provenance, read_json, write_json
 from burnish.guide.load import load_guide
 from burnish.hub import Kind, shipped
 from burnish.jobs.evaluate import plan_evaluate
@@ -21,6 +21,7 @@ from burnish.metrics.reference import make_reference
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
 from burnish.refinement.settings import RefineSettings
+from burnish.report.checks import EVALUATION, MADE, check_fields
 from burnish.schema import plain
 from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
@@ -116,7 +117,11 @@ class Cache:
         if not (path.exists() and card.exists()):
             images, extractor = self.images(row, seeds), scorer.extractor
             plan_evaluate(images, scorer.reference, extractor, out=path, device=self.device).run()
-        made, found = (json.loads(file.read_text()) for file in (card, path))
+        made, found = read_json(card), read_json(path)
+        check_fields(made, MADE, str(card))
+        check_fields(found, EVALUATION, str(path))
+        if "fid" not in found or "seconds" not in made:
+            raise InputError(f"{path} or {card.name} lacks what was measured; delete both")
         found.pop("generated", None)  # a path in this folder
         return {"seconds": made["seconds"], "nfe": made.get("mean_num_steps", 0.0), **found}
 

@@ -43,6 +43,8 @@ def pack(
         card["refine"] = read_tuning(tuning)["chosen"]
         if card["refine"] is None:
             raise InputError(f"{tuning} chose no setting; its words say why")
+        if "refiner" in card["refine"]:
+            raise InputError(f"{tuning} chose a learned refiner; tune without --refiner to pack")
     written = [out / GUIDE]
     save_model(written[0], network, card, half=True, beside=load_beside(trained))
     if real is None:

@@ -35,8 +35,8 @@ from burnish.errors import InputError
 from burnish.files import provenance
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.jobs.sides import ROWS
 from burnish.jobs.plan import resolve_device
+from burnish.jobs.sides import ROWS
 from burnish.refinement.refiner import check_fit
 from burnish.samples import Samples, to_uint8
 from burnish.schema import plain

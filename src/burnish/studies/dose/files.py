@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from burnish.errors import InputError
 from burnish.files import check_target, read_json, write_aside, write_json, write_text
-from burnish.refinement.settings import RefineSettings
+from burnish.jobs.options import SettingsFile
 from burnish.report.charts import LIGHT, figure_png
 from burnish.schema import read
 from burnish.studies.dose.tune import PRESET
@@ -66,7 +66,7 @@ def read_tuning(path: Path) -> dict[str, Any]:
     if chosen is not None:
         if not chosen:
             raise InputError(f"{where}: no settings")
-        read(RefineSettings, chosen, where)
+        read(SettingsFile, chosen, where)
     return found
 
 
@@ -74,7 +74,8 @@ def curve(result: Mapping[str, Any]) -> bytes:
     """Draw FD and KID over eps, relative to the images as they are, as a PNG.
 
     Each extractor has a color; independent ones have thick lines. Where several settings have the
-    same eps, those with the other settings of the choice, or of the first setting, are joined.
+    same eps, those with the other settings of the choice, or of the first setting, are joined; a
+    learned refiner is no point of it.
     """
     figure = Figure(figsize=(7.2, 3.4), dpi=200, facecolor="white", layout="constrained")
     panels: Any = figure.subplots(1, 2)
@@ -90,8 +91,15 @@ def curve(result: Mapping[str, Any]) -> bytes:
 
 def _panel(axes: Axes, result: Mapping[str, Any], key: str) -> None:
     before, *tried = result["rows"]
-    like = {k: v for k, v in (result["chosen"] or tried[0]["settings"]).items() if k != "eps"}
-    joined = [row for row in tried if {**row["settings"], **like} == row["settings"]]
+    like = {
+        k: v
+        for k, v in (result["chosen"] or tried[0]["settings"]).items()
+        if k not in ("eps", "refiner")
+    }
+    joined = [
+        row for row in tried
+        if {**row["settings"], **like} == row["settings"] and "refiner" not in row["settings"]
+    ]  # fmt: skip
     joined.sort(key=lambda row: row["settings"]["eps"])
     for i, extractor in enumerate(result["extractors"]):
         name, thick = extractor["name"], extractor["independent"]

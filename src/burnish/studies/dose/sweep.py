@@ -13,6 +13,7 @@ from burnish.metrics.features import FeatureExtractor
 from burnish.progress import bar
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
+from burnish.refinement.learned import Learned, make_refiner
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.speed import batch_size_for, choose_precision
 from burnish.samples import to_uint8
@@ -33,30 +34,38 @@ class Sweep:
         tried: The settings that will be tried; each is checked here.
         labels: given, pseudo, balanced or quotas.
         precision: Inside the guide: float32, bfloat16, or auto for what is faster here.
+        learned: What refines where settings name a ``refiner``.
     """
 
     def __init__(
         self, guide: Guide, extractors: Sequence[FeatureExtractor], samples: Drawn,
         tried: Sequence[Mapping[str, Any]], labels: str = "given", precision: str = "auto",
+        learned: Learned | None = None,
     ) -> None:  # fmt: skip
         if labels == "given" and samples.labels is None:
             raise InputError(f"{samples.source} has no labels; tune with --labels pseudo")
         shape = samples.images_uint8.shape[1:]
         some = next(samples.batches(BATCH_SIZE))
         check_fit(guide, some, samples.labels if labels == "given" else None)
+        self._guide, self._learned, self.precision = guide, learned, "float32"
+        self.batch_size = BATCH_SIZE
         for settings in tried:
-            Refiner(guide, settings_for(guide, PRESET, **settings))
+            self.refiner(settings)
         self.batch_size = batch_size_for(guide.network, shape)
         if precision == "auto":
             precision = choose_precision(guide, shape, self.batch_size)
-        self.precision, self._guide, self._labels = precision, guide, labels
+        self.precision, self._labels = precision, labels
         self._extractors, self._tried = extractors, tried
         self._scorers: dict[str, Scorer] = {}
 
     def refiner(self, settings: Mapping[str, Any]) -> Refiner:
         """Return the refiner of some settings."""
-        resolved = settings_for(self._guide, PRESET, **settings)
-        return Refiner(self._guide, resolved, precision=self.precision, batch_size=self.batch_size)
+        fields = {name: value for name, value in settings.items() if name != "refiner"}
+        return make_refiner(
+            self._guide, settings_for(self._guide, PRESET, **fields),
+            self._learned if "refiner" in settings else None, precision=self.precision,
+            batch_size=self.batch_size,
+        )  # fmt: skip
 
     def bar(self, images: Drawn, reference: Drawn) -> Any:
         """Say how long it will take, from a few images, and return the progress bar."""

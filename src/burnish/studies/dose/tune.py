@@ -44,6 +44,8 @@ class TuneOptions:
     """false, true or both."""
     labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
     """The classes to refine towards."""
+    refiner: str | None = None
+    """A learned refiner to try beside the steps, as for refine."""
     num_images: Annotated[int, Range(MIN_IMAGES)] = 1000
     """Images to choose with, and as many others to confirm with; half of the images at most."""
     num_real: Annotated[int, Range(MIN_IMAGES)] = 5000
@@ -95,6 +97,7 @@ def tune(
     from burnish.guide.load import load_guide
     from burnish.guide.model import Guide
     from burnish.jobs.plan import resolve_device
+    from burnish.refinement.learned import load_learned
     from burnish.studies.dose.conclusion import conclude
     from burnish.studies.dose.scorer import is_independent, load_extractors
     from burnish.studies.dose.sweep import Sweep
@@ -102,12 +105,17 @@ def tune(
 
     began, options = time.perf_counter(), options or TuneOptions()
     device = resolve_device(device)
+    source = None if isinstance(guide, Guide) else guide
     guide = (guide if isinstance(guide, Guide) else load_guide(guide)).to(device)
     tried = grid(guide, options)
     drawn, reference = _draw(str(samples), real, options)
+    learned = None
+    if options.refiner:
+        learned = load_learned(options.refiner, guide, source, drawn.images_uint8.shape[1])
+        tried.append({**_shortened(learned.settings), "refiner": options.refiner})
     extractors = load_extractors(features, drawn.images_uint8[:1], device)
     half = len(drawn) // 2
-    sweep = Sweep(guide, extractors, drawn, tried, options.labels, options.precision)
+    sweep = Sweep(guide, extractors, drawn, tried, options.labels, options.precision, learned)
     with sweep.bar(drawn[:half], reference):
         sweep.measure_reference(reference)
         rows = sweep.rows(drawn[:half], tried)
@@ -153,13 +161,19 @@ def grid(guide: "Guide", options: TuneOptions) -> list[dict[str, Any]]:
     """
     from burnish.refinement.presets import settings_for
 
-    own = plain(settings_for(guide, eps=options.eps[0]))
-    defaults = plain(RefineSettings())
-    base = {name: value for name, value in own.items() if value != defaults[name]}
-    if own["update"] == "pgd":
-        base.pop("step_size", None)
+    settings = settings_for(guide, eps=options.eps[0])
+    own, base = plain(settings), _shortened(settings)
     given = {name: getattr(options, name) or (own[name],) for name in GRID}
     return [{**base, **dict(zip(given, point, strict=True))} for point in product(*given.values())]
+
+
+def _shortened(settings: RefineSettings) -> dict[str, Any]:
+    """Return what differs from the defaults, without the step size that follows from the rest."""
+    own, defaults = plain(settings), plain(RefineSettings())
+    found = {name: value for name, value in own.items() if value != defaults[name]}
+    if settings.update == "pgd":
+        found.pop("step_size", None)
+    return found
 
 
 def _draw(samples: str, real: str, options: TuneOptions) -> "tuple[Drawn, Drawn]":
