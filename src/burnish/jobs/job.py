@@ -5,7 +5,7 @@
     plan.json              the plan; the same command goes on, another one is refused
     00000000-00001999/     a finished shard: its files, and record.json with their hashes
     .00000000-*.part/      a shard in the making
-    locks                  which process works on which shard
+    locks                  which process works on which shard, and who is there at all
     result/                the outputs, until they are moved to their final names
 
 A shard is filled aside and renamed, so a shard that is there is whole. Processes share nothing but
@@ -16,6 +16,7 @@ file system has no locks, two processes may make the same shard, with the same b
 import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 import time
@@ -26,15 +27,10 @@ from typing import Any, NamedTuple
 
 from burnish.errors import InputError
 from burnish.files import path_sha256, read_json, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks
-    fcntl = None
+from burnish.jobs.locks import LockedFolder
+from burnish.leftovers import remove
 
 RECORD, PLAN = "record.json", "plan.json"
-# Place of the lock that is held while outputs are written; shards hold those below.
-FINISH = 1 << 40
 
 
 class Shard(NamedTuple):
@@ -65,34 +61,44 @@ def cut(num_rows: int, size: int, of: str = "", first_number: int = 0) -> list[S
     ]
 
 
-class Job:
+class Job(LockedFolder):
     """A job's folder.
 
     Args:
         folder: Made if it is not there.
         plan: The plan as values for JSON, kept if the folder holds none yet.
+        restart: Forget what was done, and begin with this plan.
 
     Attributes:
         plan: The plan that the folder holds.
+
+    Raises:
+        InputError: The folder is something else, or its plan is damaged; or with ``restart``,
+            another process is at work.
     """
 
-    def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._locks = (folder / "locks").open("a+b")
+    def __init__(self, folder: Path, plan: Mapping[str, Any], *, restart: bool = False) -> None:
+        super().__init__(folder)
+        if restart:
+            self.restart(plan)
+            return
         if not (folder / PLAN).exists():
             aside = folder / f".{PLAN}.{uuid.uuid4().hex}"
             write_json(aside, plan)
-            with contextlib.suppress(FileExistsError):  # another process was faster
+            try:
                 os.link(aside, folder / PLAN)
-            aside.unlink()
-        self.plan = read_json(folder / PLAN)
+            except FileExistsError:  # another process was faster
+                pass
+            except OSError:  # no hard links here
+                os.replace(aside, folder / PLAN)
+            aside.unlink(missing_ok=True)
+        self.plan = read_plan(folder)
 
     def __enter__(self) -> "Job":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._locks.close()
+        self.close()
 
     @property
     def result(self) -> Path:
@@ -101,11 +107,11 @@ class Job:
 
     def exists(self) -> bool:
         """Return whether the folder is there: no other process has finished the job."""
-        return (self.folder / PLAN).exists()
+        return (self.folder / PLAN).exists() and self.is_here()
 
     def is_idle(self) -> bool:
-        """Return whether no shard is finished, and no other process works at one."""
-        return not any(self.folder.glob(f"*/{RECORD}")) and self.lock(0, count=0)
+        """Return whether nothing is finished, and no other process has the job open."""
+        return not any(self.folder.glob(f"[!.]*/{RECORD}")) and self.is_alone()
 
     def restart(self, plan: Mapping[str, Any]) -> None:
         """Forget what was done, and begin with this plan.
@@ -113,13 +119,14 @@ class Job:
         Raises:
             InputError: Another process is at work.
         """
-        if not self.lock(0, count=0):
+        if not self.is_alone():
             raise InputError(f"another process is at work in {self.folder}; stop it first")
         for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
+            if path.name not in ("locks", PLAN):
+                remove(path)
         write_json(self.folder / PLAN, plan)
         self.plan = dict(plan)
+        self.share()
 
     def delete(self) -> None:
         """Remove the folder."""
@@ -127,7 +134,8 @@ class Job:
         gone = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}")
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.folder, gone)
-            shutil.rmtree(gone)
+        self.close()
+        clear_deleted(self.folder)
 
     def publish(self, out: Path) -> None:
         """Move what lies in ``result/`` beside ``out``, and ``out`` itself at last.
@@ -135,7 +143,10 @@ class Job:
         Where ``out`` is found, its ledger and its card are therefore those that belong to it.
         """
         made = sorted(self.result.iterdir(), key=lambda path: path.name == out.name)
-        if made and out.exists():
+        for path in made:
+            _sync(path)
+        if made and os.path.lexists(out):
+            remove(self.folder / "replaced")
             os.replace(out, self.folder / "replaced")
         for path in made:
             os.replace(path, out.with_name(path.name))
@@ -194,22 +205,34 @@ class Job:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def lock(self, place: int, *, wait: bool = False, count: int = 1) -> bool:
-        """Lock ``count`` places, 0 for all; return whether no other process holds one of them."""
-        if fcntl is None:
-            return True
-        try:
-            how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
-            fcntl.lockf(self._locks, how, count, place)
-        except OSError as error:
-            return error.errno not in (errno.EACCES, errno.EAGAIN)  # else there are no locks here
-        return True
 
-    def unlock(self, place: int) -> None:
-        """Give a place back."""
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return the plan that a job's folder holds.
+
+    Raises:
+        InputError: It is damaged, as by a loss of power.
+    """
+    try:
+        return read_json(folder / PLAN)
+    except InputError as error:
+        raise InputError(f"{error}; --restart begins anew") from error
+
+
+def clear_deleted(folder: Path) -> None:
+    """Remove what is left of the deleted jobs of a name, of killed processes too."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}")
+    for path in folder.parent.iterdir():
+        if name.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or what is directly in a folder, is on the disk and not on its way."""
+    if path.is_dir() and any(path.iterdir()) and hasattr(os, "sync"):
+        os.sync()
+    elif path.is_file():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def _rename(aside: Path, folder: Path) -> None:

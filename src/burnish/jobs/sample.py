@@ -14,12 +14,12 @@ from burnish.generators.load import load_generator
 from burnish.jobs.job import Job, Shard
 from burnish.jobs.options import IN_PYTHON, JobOptions, SampleOptions
 from burnish.jobs.parts import IMAGES, joined, ticked
-from burnish.jobs.plan import Plan, Tick, checked, found_plan, resolve_device
+from burnish.jobs.plan import Plan, Tick, check_out, checked, found_plan, resolve_device
 from burnish.jobs.progress import span
 from burnish.metrics.features import weights_sha256
 from burnish.schema import read
 from burnish.seeds import parse_seeds
-from burnish.storage.formats import check_output, write_samples
+from burnish.storage.formats import write_samples
 
 BATCHES_PER_SHARD = 10
 
@@ -89,7 +89,7 @@ def plan_sample(
     given = read(SampleOptions, options, "options")
     text = seeds if isinstance(seeds, str) else span(list(seeds))
     count = len(parse_seeds(text))
-    check_output(out)
+    check_out(out)
     check_target(card_path(out))
     name, device, label = str(generator), resolve_device(given.device), given.label
     if isinstance(generator, Generator):
