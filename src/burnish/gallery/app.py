@@ -15,6 +15,7 @@ from burnish.gallery.sprites import PER_SPRITE, Sprites
 from burnish.gallery.store import Store
 from burnish.gallery.table import Changes, describe, packed
 from burnish.report.pairs import Pairs, find_pairs, read_pairs
+from burnish.storage.parts import find_parts
 from burnish.web.message import Refused, Reply, Request, Route
 
 # What the page consists of, and its content types.
@@ -40,8 +41,7 @@ def open_pairs(paths: Sequence[Path]) -> Pairs:
         return read_pairs(*paths)
     if len(paths) != 1:
         raise InputError(f"{len(paths)} files; give one refined file, or one before and one after")
-    if not paths[0].exists() and "*" not in paths[0].name:
-        raise InputError(f"{paths[0]}: no such file or folder; check the path")
+    find_parts(paths[0])  # raises where there is nothing
     pairs = find_pairs(paths[0])
     if pairs is None:
         raise InputError(

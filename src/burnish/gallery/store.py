@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from burnish.errors import InputError
 from burnish.files import cache_folder, write_aside
+from burnish.storage.parts import find_parts
 
 MAX_BYTES = 256 * 2**20
 PRUNE_EVERY = 64
@@ -61,9 +63,11 @@ def stamp(paths: Sequence[Path]) -> str:
     """Return a text that changes when one of the files, folders or patterns does."""
     digest = hashlib.sha256()
     for path in paths:
-        found = [path] if path.is_file() else path.parent.glob(path.name)
-        found = path.rglob("*") if path.is_dir() else found
-        for one in sorted(found):
-            status = one.stat()
-            digest.update(f"{one.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path))
+        with suppress(InputError):  # data of the hub are no files; their name stands for them
+            for part in find_parts(path):
+                for one in sorted(part.rglob("*")) if part.is_dir() else [part]:
+                    status = one.stat()
+                    digest.update(os.fsencode(one.resolve()))
+                    digest.update(f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

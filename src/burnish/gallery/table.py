@@ -31,7 +31,7 @@ SAFE = 2**53
 def describe(pairs: Pairs, sprites: Sprites) -> dict[str, Any]:
     """Return what the page has to know: columns as base64 of little-endian float32, and facts."""
     ids = pairs.ids.tolist()
-    names, classes = pairs.before.names, list(getattr(pairs.before, "classes", []))
+    names, classes = pairs.before.names, pairs.before.classes or pairs.after.classes or []
     numbered = all(name.isdigit() for name in classes)
     # The page shows how large a difference is, not its sign: there is room for twice as much.
     first = [side.images / 2 for side in pairs.read(range(min(16, len(pairs))))]
