@@ -149,8 +149,8 @@ class LearnedRefiner(Refiner):
             here, there = (getattr(one, field.name) for one in (settings, learned.settings))
             if field.name not in FREE and here != there:
                 raise InputError(
-                    f"the refiner {learned.source} imitates {field.name} {there}, not {here}; leave that "
-                    "out, or distill with it (burnish distill)"
+                    f"the refiner {learned.source} imitates {field.name} {there}, not {here}; "
+                    "leave that out, or distill with it (burnish distill)"
                 )
         super().__init__(guide, settings, **{**options, "compile": False})
         self.threshold, self._climbs = None, False

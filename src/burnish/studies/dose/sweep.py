@@ -12,8 +12,8 @@ from burnish.guide.model import Guide
 from burnish.metrics.features import FeatureExtractor
 from burnish.progress import bar
 from burnish.refinement.labels import choose_labels
-from burnish.refinement.presets import settings_for
 from burnish.refinement.learned import Learned, make_refiner
+from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.speed import batch_size_for, choose_precision
 from burnish.samples import to_uint8
