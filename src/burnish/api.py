@@ -3,12 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError, shown, unknown
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.refinement.doubt import doubt
@@ -16,7 +16,8 @@ from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import LABELINGS, RefineSettings
-from burnish.samples import Samples
+from burnish.samples import Samples, whole_numbers
+from burnish.schema import Range, read
 
 
 def refine(
@@ -63,6 +64,14 @@ def refine(
     """
     if not isinstance(images, Tensor):
         raise InputError(f"images must be a torch tensor, not {type(images).__name__}")
+    if not images.is_floating_point():
+        raise InputError(
+            f"images must be floats in [0, 1], not {images.dtype}; divide bytes by 255"
+        )
+    if not isinstance(settings, RefineSettings | None):
+        raise InputError(f"settings must be RefineSettings, not {shown(settings)}")
+    if batch_size is not None:
+        read(Annotated[int, Range(1, 1e6)], batch_size, "batch_size")
     if labels is None:
         raise InputError('give labels: a class per image, or "pseudo", "balanced" or "quotas"')
     if isinstance(guide, nn.Module):
@@ -74,7 +83,7 @@ def refine(
     elif preset or overrides:
         raise InputError("give settings, or a preset with overrides, but not both")
     refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
-    ids = torch.arange(len(images)) if ids is None else ids
+    ids = torch.arange(len(images)) if ids is None else whole_numbers(ids, "ids")
     samples = Samples(images.detach().float(), None, ids)
     if not len(images):
         return images
@@ -83,7 +92,7 @@ def refine(
         if labels not in LABELINGS[1:]:
             raise unknown("labeling", labels, LABELINGS[1:])
         labels = choose_labels([samples.to(refiner.device)], refiner.logits, labels)
-    targets = torch.as_tensor(labels, dtype=torch.int64).cpu()
+    targets = whole_numbers(labels, "labels").cpu()
     if targets.shape != (len(images),):
         raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
     check_fit(refiner.guide, samples, targets)

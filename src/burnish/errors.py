@@ -17,7 +17,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
 
     Choices in capitals stand for other names (``"PATH"``) and are never suggested.
     """
-    choices = list(choices)
+    choices, name = list(choices), name if isinstance(name, str) else repr(name)
     by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}
     some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
     hint = f"choose from: {some}" if choices else "there is none to choose from"

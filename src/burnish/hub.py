@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError, shown, unknown
 
 Kind = Literal["guide", "generator", "features", "reference"]
 
@@ -50,6 +50,8 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
             further valid names for the message.
     """
     known, path = shipped(kind), Path(name)
+    if max(map(len, name.split("/"))) > 200:  # the system would refuse to look
+        raise InputError(f"no {kind} {shown(name)}: the name is too long")
     if name in known:
         return known[name]
     if name and "\0" not in name and path.exists():

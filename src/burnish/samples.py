@@ -7,11 +7,14 @@ extractors, by rounding to the nearest of 256 levels; all levels survive a round
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,14 @@ def to_uint8(images: Tensor) -> Tensor:
 def from_uint8(images_uint8: Tensor) -> Tensor:
     """Return level / 255 as float32; :func:`to_uint8` restores the levels exactly."""
     return images_uint8.to(torch.float32) / 255
+
+
+def whole_numbers(values: Any, name: str) -> Tensor:
+    """Return labels, ids or seeds as int64; raise InputError if they are anything else."""
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{name} must be whole numbers, not {shown(values)}") from error
+    if found.numel() and found.dtype not in _INTEGERS:
+        raise InputError(f"{name} must be whole numbers, not {found.dtype}")
+    return found.to(torch.int64)

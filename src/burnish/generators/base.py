@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.errors import InputError
-from burnish.samples import Samples
+from burnish.samples import Samples, whole_numbers
 from burnish.seeds import Streams
 
 
@@ -62,12 +62,15 @@ class Generator(ABC):
             labels: ``[B]`` int64, the class of each image; None draws each class from the seed.
 
         Raises:
-            InputError: There are more or fewer labels than seeds, or a label is no class.
+            InputError: There are more or fewer labels than seeds, a label is no class, or a seed
+                is negative.
         """
         num_classes = self.num_classes
         if not len(seeds):
             raise InputError("give at least one seed")
-        labels = None if labels is None else torch.as_tensor(labels)
+        if int(whole_numbers(list(seeds), "seeds").min()) < 0:
+            raise InputError("seeds start at 0")
+        labels = None if labels is None else whole_numbers(labels, "labels")
         if labels is None and num_classes is not None:
             labels = Streams(seeds, "label").integers(num_classes)
         elif labels is not None:

@@ -1,13 +1,15 @@
 """Generators by name, path or hub id; a new kind is added to :func:`load_generator`."""
 
 from pathlib import Path
+from typing import Annotated
 
 from burnish.errors import InputError
 from burnish.generators.base import Generator
 from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.latent import LatentModel
-from burnish.hub import find, shipped
+from burnish.hub import find
+from burnish.schema import Range, read
 
 
 def load_generator(
@@ -26,7 +28,9 @@ def load_generator(
         InputError: There is no such generator, or it cannot sample that way.
     """
     name = str(source)
-    path = find("generator", name) if name in shipped("generator") else Path(source)
+    if num_steps is not None:
+        read(Annotated[int, Range(1, 10_000)], num_steps, "num_steps")
+    path = find("generator", name)
     steps = {} if num_steps is None else {"num_steps": num_steps}
     if DiffusionModel.is_in(path):
         return DiffusionModel.load(path, **steps, solver=solver or "heun")
@@ -34,4 +38,4 @@ def load_generator(
         raise InputError(f"{source} is no diffusion model, so it takes no solver")
     if path.is_file() or path.suffix == ".safetensors":
         return LatentModel.load(path, **steps)
-    return ConsistencyModel.load(find("generator", name), **steps)
+    return ConsistencyModel.load(path, **steps)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.hub import find, shipped
 from burnish.metrics import formulas
 from burnish.metrics.features import FeatureExtractor, FidelityExtractor, load_extractor
@@ -16,6 +16,7 @@ from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array, Moments, MomentSum
 from burnish.metrics.reference import Reference, extract, kept_rows
 from burnish.samples import Samples
+from burnish.schema import Range, read
 
 Images = Tensor | Array | Iterable[Samples]
 
@@ -53,8 +54,13 @@ def evaluate(
         InputError: There are fewer than two images on a side, features are missing, NaN or of
             different sizes, or the reference was made with another extractor.
     """
-    if num_neighbors < 1:
-        raise InputError(f"num_neighbors must be at least 1, not {num_neighbors}")
+    read(Annotated[int, Range(1, 1e6)], num_neighbors, "num_neighbors")
+    read(Annotated[int, Range(0)], seed, "seed")
+    if not callable(features) and not isinstance(features, str | None):
+        raise InputError(f"features must be an extractor or its name, not {shown(features)}")
+    for side, given in (("generated", generated), ("reference", reference)):
+        if not isinstance(given, Iterable | Reference | Path):
+            raise InputError(f"{side} images must be a tensor, not {shown(given)}")
     if features is None and not _are_features(generated) and isinstance(reference, str):
         features = reference if reference in shipped("features") else None
     if isinstance(features, str):
