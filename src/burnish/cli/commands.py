@@ -1,6 +1,8 @@
 """All commands, and how click's faults become those of burnish."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -56,12 +58,22 @@ class _Commands(click.Group):
             raise InputError(f"burnish {name} runs as one process; start it without torchrun")
         return name, command, rest
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _reading():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _reading():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            # Click would end the process with 1, and say nothing.
-            raise Unread from error
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        # Click would end the process with 1, and say nothing.
+        raise Unread from error
 
 
 class Unread(Exception):
