@@ -53,7 +53,7 @@ def make_study(
     )  # fmt: skip
     shown = dict.fromkeys(one for row in planned for trial in row for one in trial[1:])
     names: dict[Picture, str] = {picture: secrets.token_hex(16) for picture in shown}
-    factor = enlargement(*items.shape[1:])
+    factor = enlargement(*items.shape[1:], options.shown_side)
     with write_aside(out) as aside:
         (aside / "images").mkdir(parents=True)
         _write_pictures(items, names, factor, aside / "images")

@@ -25,6 +25,8 @@ class SurveyOptions:
     """What raters are asked, if not the question of the language."""
     language: str = "en"
     """en, de, or a YAML file of texts."""
+    shown_side: Annotated[int, Range(16, 1024)] = 256
+    """Pixels of the longer side up to which small images are enlarged, by a whole factor."""
     seed: int = 0
     """Seed of pairs, sides and order."""
     min_catch_share: Annotated[float, Range(0, 1)] = 0.75

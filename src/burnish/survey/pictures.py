@@ -12,16 +12,15 @@ from torch import Tensor
 
 from burnish.storage.image_file import write_png
 
-SHOWN_SIDE = 256
 # Of the chunk that pads a PNG: ancillary, private, safe to copy. Readers skip it.
 _CHUNK = b"paDd"
 _END = 12  # bytes of the last chunk of every PNG
 MIN_PADDING = 12
 
 
-def enlargement(height: int, width: int) -> int:
-    """Return the whole factor by which small images are enlarged, 1 or more."""
-    return max(1, SHOWN_SIDE // max(height, width))
+def enlargement(height: int, width: int, shown_side: int) -> int:
+    """Return the whole factor that brings the longer side up to a size; 1 for larger images."""
+    return max(1, shown_side // max(height, width))
 
 
 def encode(pixels: Tensor, factor: int) -> bytes:
