@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,7 +41,9 @@ def cluster() -> Iterator[Any]:
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, before)  # Ray has put its own in this place
     try:
-        yield ray
+        # There Ray says what has died, maybe in the middle of what a command prints.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield ray
     finally:
         ray.shutdown()
 

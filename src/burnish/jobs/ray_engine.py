@@ -111,7 +111,7 @@ class _Pool:
         self.calls: dict[Any, _Actor] = {}
         self.deaths = defaultdict[Shard, list[str]](list)
         self.in_vain, self.most = 0, 1
-        """Deaths since a shard was finished, and the most actors that were wanted."""
+        """Deaths since a shard was settled, and the most actors that were wanted."""
         self.patience = time.monotonic() + PATIENCE
 
     def run(self) -> None:
@@ -196,6 +196,7 @@ class _Pool:
                 self.queue.append(shard)
             else:
                 self.failed[shard] = InputError(f"{MAX_DEATHS} workers broke: {_reason(error)}")
+                self.in_vain = 0
                 self.tick(shard.num_images)
         if self.in_vain > MAX_DEATHS * self.most:
             raise InputError(f"Ray workers keep breaking: {_reason(error)}")
