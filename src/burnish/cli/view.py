@@ -1,6 +1,5 @@
 """``burnish view``."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -56,5 +55,4 @@ def view(
         import webbrowser
 
         webbrowser.open(server.url)
-    with suppress(KeyboardInterrupt):  # the way to end it, no fault
-        server.serve()
+    server.serve()

@@ -126,12 +126,14 @@ def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        # Neither this nor to_pylist imports pandas, where it is installed, for 70 MB.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: no readable parquet ({str(error).splitlines()[0]})") from error
     if missing := [name for name in LEDGER_COLUMNS if name not in table.column_names]:
         raise InputError(f"{path}: no ledger of a refinement; it lacks {', '.join(missing)}")
-    columns = {name: table[name].to_numpy() for name in table.column_names}
+    columns = {name: np.array(table[name].to_pylist()) for name in table.column_names}
     held = columns["id"]
     if held.dtype.kind != "i" or not np.array_equal(np.sort(held), np.sort(ids)):
         raise InputError(f"{path}: its ids are not those of the images")
