@@ -75,7 +75,10 @@ class NetworkExtractor:
         if self._module.training:
             raise RuntimeError(f"{self.name} is in training mode: features depend on the batch")
         device = next(self._module.parameters()).device
-        features = self._module.forward_features(from_uint8(images_uint8.to(device)))
+        try:
+            features = self._module.forward_features(from_uint8(images_uint8.to(device)))
+        except RuntimeError as error:
+            raise InputError(f"{self.name} does not take images of shape {shape}") from error
         logits = self._module.forward_head(features) if self.classifies else None
         return Features(features.float(), None if logits is None else logits.softmax(1).float())
 
