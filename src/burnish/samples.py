@@ -6,6 +6,7 @@ extractors, by rounding to the nearest of 256 levels; all levels survive a round
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +54,17 @@ class Samples:
     def __getitem__(self, index: slice | Tensor) -> Samples:
         labels = None if self.labels is None else self.labels[index]
         return Samples(self.images[index], labels, self.ids[index])
+
+    @classmethod
+    def joined(cls, batches: Iterable[Samples]) -> Samples:
+        """Return batches, at least one, as one."""
+        parts = list(batches)
+        labels = [part.labels for part in parts if part.labels is not None]
+        return cls(
+            torch.cat([part.images for part in parts]),
+            torch.cat(labels) if labels else None,
+            torch.cat([part.ids for part in parts]),
+        )
 
     def with_images(self, images: Tensor) -> Samples:
         """Return samples with other images and the same labels and ids."""

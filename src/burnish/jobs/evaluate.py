@@ -12,7 +12,6 @@ from burnish.errors import InputError
 from burnish.files import (
     cache_folder,
     check_target,
-    path_sha256,
     provenance,
     read_json,
     write_json,
@@ -30,12 +29,12 @@ from burnish.jobs.sides import (
     reference_sha256,
     split_rows,
 )
+from burnish.jobs.source import open_source, samples_sha256
 from burnish.metrics.evaluate import compare
 from burnish.metrics.features import FeatureExtractor, load_extractor
 from burnish.metrics.reference import Reference, extract, reference_of
 from burnish.samples import to_uint8
 from burnish.schema import read
-from burnish.storage.formats import open_samples
 
 DEFAULT_FEATURES = "inception-v3-compat"
 FEATURES, REFERENCE = "features.npz", "reference-"
@@ -69,6 +68,9 @@ class EvaluatePlan(Plan):
     features: str
     features_sha256: str
     num_neighbors: int
+    tile: int | None
+    """Side of the tiles, where the generated images are a grid of them."""
+    padding: int
     save_reference: Path | None
     """Where to keep the statistics of real images."""
     opened: Opened = field(repr=False, compare=False)
@@ -152,7 +154,7 @@ def plan_evaluate(
         InputError: Something is missing or does not fit together.
     """
     given = read(EvaluateOptions, options, "options")
-    file, save_reference = open_samples(generated, given.batch_size), given.save_reference
+    file, save_reference = open_source(generated, given, given.batch_size), given.save_reference
     check_reference(reference)
     real_path = Path(split_rows(reference)[0])
     if save_reference:
@@ -168,14 +170,16 @@ def plan_evaluate(
         features = load_extractor(features, resolve_device(given.device))
     extractor = features
     try:
-        extractor(to_uint8(next(iter(file)).images[:1]))
+        first = extractor(to_uint8(next(iter(file)).images[:1]))
     except RuntimeError as error:
         shape = list(file.image_shape)
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
     real = known_reference(reference, extractor) or images_of(reference, given.batch_size)
+    if isinstance(real, Reference):
+        real.check_size(first.features.shape[1], extractor.name)
     count = real.num_images if isinstance(real, Side) else 0
     hashes = {
-        "generated_sha256": path_sha256(Path(generated)),
+        "generated_sha256": samples_sha256(generated, file),
         "reference_sha256": reference_sha256(reference),
         "features_sha256": extractor.sha256,
     }
@@ -184,7 +188,8 @@ def plan_evaluate(
     return checked(EvaluatePlan(
         out=place, json=out is not None, generated=str(generated), reference=reference,
         num_reference_images=count, features=name, num_images=len(file),
-        num_neighbors=given.num_neighbors, batch_size=given.batch_size,
+        num_neighbors=given.num_neighbors, tile=given.tile, padding=given.padding,
+        batch_size=given.batch_size,
         save_reference=save_reference, device=resolve_device(given.device),
         shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),

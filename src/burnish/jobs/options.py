@@ -51,6 +51,8 @@ class SampleOptions:
     """Of a diffusion model: heun calls the network twice per step, euler (DDIM) once."""
     label: Annotated[int | None, Range(0)] = None
     """Class of all images; without it each seed draws its own."""
+    flat: bool = False
+    """Write a folder without sub-folders, as pytorch-fid reads it; labels in dataset.json."""
     batch_size: Annotated[int, Range(1)] = 100
     """Images per call of the network; it changes no image."""
     device: str = "auto"
@@ -67,9 +69,16 @@ class RefineOptions:
     preset: str | None = None
     """joint, bigroc, golan24-pgd or golan24-sgld; without it, joint for a joint model and bigroc
     for any other classifier."""
-    labels: Literal["given", "pseudo", "balanced", "quotas"] = "given"
-    """The class to refine each image towards: given by the file; pseudo, the guide's opinion;
-    balanced, the same against the mean of all images; quotas, equal classes exactly."""
+    labels: str = "given"
+    """The class to refine each image towards: given by SAMPLES; pseudo, the guide's opinion;
+    balanced, the same against the mean of all images; quotas, equal classes exactly; or your own:
+    one class for all, as a number, or an .npy, .txt or .csv with one per image."""
+    tile: Annotated[int | None, Range(1)] = None
+    """SAMPLES is a grid of tiles of this side, or a folder of such grids; refine the tiles."""
+    padding: Annotated[int, Range(0)] = 2
+    """Pixels between the tiles of a grid."""
+    flat: bool = False
+    """Write a folder without sub-folders, as pytorch-fid reads it; labels in dataset.json."""
     batch_size: Annotated[int | None, Range(1)] = None
     """Images per call of the guide; without it, what is fast and fits into memory."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -120,6 +129,10 @@ class EvaluateOptions:
     """k of precision, recall, density and coverage."""
     batch_size: Annotated[int, Range(1)] = 250
     """Images per call of the network."""
+    tile: Annotated[int | None, Range(1)] = None
+    """GENERATED is a grid of tiles of this side, or a folder of such grids; score the tiles."""
+    padding: Annotated[int, Range(0)] = 2
+    """Pixels between the tiles of a grid."""
     save_reference: Path | None = None
     """Keep the statistics of real images in this .npz, for the next time."""
     device: str = "auto"

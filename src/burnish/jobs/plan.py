@@ -31,7 +31,7 @@ PlanT = TypeVar("PlanT", bound="Plan")
 # What one command may say otherwise than another and still mean the same result.
 NOT_COMPARED = frozenset(
     ("out", "input", "generated", "guide", "generator", "reference", "features", "refiner",
-     "doubt", "cwd", "json", "save_reference")
+     "own_labels", "doubt", "cwd", "json", "save_reference")
 )  # fmt: skip
 
 
@@ -173,12 +173,12 @@ def found_plan(out: Path, job: JobOptions) -> Found:
     return read(Found, {name: values[name] for name in names if name in values}, str(path))
 
 
-def check_out(out: Path, *inputs: Path) -> None:
+def check_out(out: Path, *inputs: Path, flat: bool = False) -> None:
     """Refuse images that cannot be written; a folder that has a card was made by a job."""
     if out.is_dir() and card_path(out).is_file():
         check_target(out, *inputs)
     else:
-        check_output(out, *inputs)
+        check_output(out, *inputs, flat=flat)
 
 
 def checked(plan: PlanT) -> PlanT:

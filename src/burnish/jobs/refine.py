@@ -1,5 +1,6 @@
 """Plan to refine: a file of images to a file of better ones, a ledger and a card."""
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.files import card_path, check_target, ledger_path, path_sha256
+from burnish.files import card_path, check_target, ledger_path
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
 from burnish.jobs.plan import Found, check_out, checked, found_plan, resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
+from burnish.jobs.source import open_source, own_labels, samples_sha256
 from burnish.refinement.doubt import doubt
 from burnish.refinement.learned import (
     Learned,
@@ -26,14 +28,17 @@ from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
+from burnish.samples import Samples
 from burnish.schema import split
-from burnish.storage.formats import open_samples
+from burnish.storage.remote import is_remote
 from burnish.storage.sample_file import SampleFile
 
 # What a killed job may lose, at most.
 SHARD_SECONDS, LARGEST_SHARD = 30.0, 4000
 # Of the gradient; a job of fewer is over before a shard could matter.
 FEW_CALLS = 100
+# Images that say whether refining may do harm.
+NUM_DOUBTED = 256
 
 
 def plan_refine(
@@ -48,9 +53,9 @@ def plan_refine(
     """Plan to refine a file of images.
 
     Args:
-        samples: ``.npz``, ``.parquet`` or a folder of images.
+        samples: See :func:`burnish.open_samples`.
         guide: A name or path, see :func:`burnish.load_guide`, or a loaded one.
-        out: ``.npz``, ``.parquet``, or a folder of PNG without suffix.
+        out: See :func:`burnish.write_samples`.
         settings: Resolved settings, in place of a preset and overrides.
         job: Who does the work, and what it may replace.
         options: Fields of :class:`~burnish.jobs.options.RefineOptions`, and of
@@ -66,20 +71,22 @@ def plan_refine(
     loaded = guide if isinstance(guide, Guide) else load_guide(guide)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
     source, guide = None if loaded is guide else name, loaded.to(device)
-    file = open_samples(samples, given.batch_size or 1)
+    file = open_source(samples, given, given.batch_size or 1)
+    own = labels if own_labels(labels) is not None else None
+    labels = "given" if own else labels
     learned = None
     if given.refiner:
         learned = load_learned(given.refiner, guide, source, file.image_shape[0])
         settings = settings or learned_settings(learned, guide, given.preset, **overrides)
     settings = settings or settings_for(guide, given.preset, **overrides)
-    _check_targets(Path(samples), out)
+    _check_targets(Path(samples), out, given.flat)
     if labels == "given" and file.labels is None:
         raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
     check_fit(guide, next(iter(file)), file.labels if labels == "given" else None)
     found = found_plan(out, job)
     refiner = _refiner(guide, settings, learned, file, given, found)
     file.batch_size = refiner.batch_size
-    some = next(iter(open_samples(samples, 256)))
+    some = Samples.joined(file.rows(0, min(len(file), NUM_DOUBTED)))
     doubts = doubt(refiner, some, some.labels if labels == "given" else None)
     if doubts and given.strict:
         raise InputError(doubts)
@@ -89,9 +96,12 @@ def plan_refine(
         "precision": given.precision != "auto", "compile": given.compile != "auto",
     }  # fmt: skip
     return checked(RefinePlan(
-        out=out, input=str(samples), input_sha256=path_sha256(Path(samples)), num_images=len(file),
+        out=out, input=str(samples), input_sha256=samples_sha256(samples, file),
+        num_images=len(file),
         guide=name, guide_sha256=guide_sha256(guide), refiner=given.refiner,
-        refiner_sha256=learned and learned.sha256, labels=labels, settings=settings,
+        refiner_sha256=learned and learned.sha256, labels=labels, own_labels=own,
+        labels_sha256=_labels_sha256(file) if own else None, tile=given.tile,
+        padding=given.padding, flat=given.flat, settings=settings,
         threshold=refiner.threshold, precision=refiner.precision,
         compile=refiner.compile, batch_size=refiner.batch_size, device=device, doubt=doubts,
         shard_size=shard_size or _shard_size(refiner, file),
@@ -120,8 +130,15 @@ def _refiner(
     return refiner
 
 
-def _check_targets(source: Path, out: Path) -> None:
-    check_out(out, source)
+def _labels_sha256(file: SampleFile) -> str:
+    assert file.labels is not None
+    return hashlib.sha256(file.labels.numpy().tobytes()).hexdigest()
+
+
+def _check_targets(source: Path, out: Path, flat: bool) -> None:
+    check_out(out, source, flat=flat)
+    if is_remote(out):
+        return
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in the folder that is refined; choose another place")
     for path in (ledger_path(out), card_path(out)):

@@ -59,6 +59,14 @@ class RefinePlan(Plan):
     refiner_sha256: str | None
     labels: str
     """Where the classes come from: given, pseudo, balanced or quotas."""
+    own_labels: str | None
+    """A class for all, or a file of classes, in place of those of the input."""
+    labels_sha256: str | None
+    tile: int | None
+    """Side of the tiles, where the input is a grid of them."""
+    padding: int
+    flat: bool
+    """Whether a folder is written without sub-folders."""
     settings: RefineSettings
     threshold: float | None
     """Realness at which an image stops."""
@@ -110,7 +118,10 @@ class RefinePlan(Plan):
         """Write the images, their ledger and their card."""
         file, guide, *_ = self.opened
         out = job.result / self.out.name
-        write_samples(out, joined(self, job), self.num_images, file.names)
+        write_samples(
+            out, joined(self, job), self.num_images, file.names, classes=file.classes,
+            flat=self.flat,
+        )  # fmt: skip
         ledgers = [job.folder / shard.name / LEDGER for shard in self.shards()]
         join_ledgers(ledger_path(out), ledgers)
         total = Counter[str]()

@@ -38,6 +38,8 @@ class SamplePlan(Plan):
     solver: str | None
     nfe: int
     """Network evaluations per image."""
+    flat: bool
+    """Whether a folder is written without sub-folders."""
     label: int | None
     """The class of all images; None draws one for each seed."""
     opened: Generator = field(repr=False, compare=False)
@@ -55,7 +57,9 @@ class SamplePlan(Plan):
 
     def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Write the images and their card."""
-        write_samples(job.result / self.out.name, joined(self, job), self.num_images)
+        write_samples(
+            job.result / self.out.name, joined(self, job), self.num_images, flat=self.flat
+        )
         card = {
             **self.for_card(),
             "generator": self.opened.card,
@@ -107,7 +111,8 @@ def plan_sample(
     return checked(SamplePlan(
         out=out, generator=name, generator_sha256=weights_sha256(generator.network), seeds=text,
         num_images=count, image_shape=generator.image_shape, num_steps=generator.num_steps,
-        solver=given.solver, nfe=generator.nfe, label=label, batch_size=given.batch_size,
+        flat=given.flat, solver=given.solver, nfe=generator.nfe, label=label,
+        batch_size=given.batch_size,
         device=device, shard_size=size, job=job, opened=generator,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
     ))  # fmt: skip

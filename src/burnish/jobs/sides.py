@@ -7,14 +7,15 @@ from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 from burnish.errors import InputError, unknown
-from burnish.files import path_sha256
 from burnish.hub import shipped
 from burnish.jobs.progress import progress
+from burnish.jobs.source import samples_sha256
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
 from burnish.storage.formats import open_samples
+from burnish.storage.remote import is_remote
 
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
 
@@ -36,7 +37,9 @@ def split_rows(source: str) -> tuple[str, str]:
 def check_reference(name: str) -> None:
     """Raise InputError where a name or path means no reference."""
     path, rows = split_rows(name)
-    if name in shipped("reference") or Path(path).exists():
+    if name in shipped("reference") or is_remote(path) or any(sign in path for sign in "*?{"):
+        return
+    if Path(path).exists():
         return
     if Path(path).suffix:
         raise InputError(f"no such reference: there is no {path}")
@@ -47,8 +50,7 @@ def check_reference(name: str) -> None:
 def reference_sha256(name: str) -> str:
     """Return the hash of what a reference is made from; its name where that is no file."""
     path, rows = split_rows(name)
-    known = shipped("reference").get(name, Path(path))
-    return f"{path_sha256(known)}{rows}" if known.exists() else name
+    return samples_sha256(shipped("reference").get(name, Path(path))) + rows
 
 
 def known_reference(name: str, extractor: FeatureExtractor) -> Reference | None:

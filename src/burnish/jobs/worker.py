@@ -40,7 +40,9 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
 
     settings = read(RefineSettings, values["settings"], "settings")
     return plan_refine(
-        values["input"], values["guide"], out, settings=settings, labels=values["labels"],
+        values["input"], values["guide"], out, settings=settings, tile=values["tile"],
+        padding=values["padding"], flat=values["flat"],
+        labels=values["own_labels"] or values["labels"],
         device=values["device"], refiner=values.get("refiner"), job=IN_PYTHON,
     )  # fmt: skip
 
@@ -48,7 +50,7 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
 def _sample(values: dict[str, Any], out: Path) -> Plan:
     from burnish.jobs.sample import plan_sample
 
-    names = ("num_steps", "solver", "label", "batch_size", "device")
+    names = ("num_steps", "solver", "label", "batch_size", "device", "flat")
     return plan_sample(
         values["generator"], values["seeds"], out, job=IN_PYTHON,
         **{name: values[name] for name in names},
@@ -58,7 +60,7 @@ def _sample(values: dict[str, Any], out: Path) -> Plan:
 def _evaluate(values: dict[str, Any], out: Path) -> Plan:
     from burnish.jobs.evaluate import plan_evaluate
 
-    names = ("num_neighbors", "batch_size", "device")
+    names = ("num_neighbors", "batch_size", "device", "tile", "padding")
     return plan_evaluate(
         values["generated"], values["reference"], values["features"], out=out, job=IN_PYTHON,
         **{name: values[name] for name in names},
