@@ -7,16 +7,15 @@ again, and the labels last. Read: images in any folders, in the order of their n
 import zipfile
 from array import array
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 from burnish.errors import InputError
-from burnish.samples import Samples, to_uint8
+from burnish.samples import Samples
 from burnish.storage import dataset_json
 from burnish.storage.encoded import IMAGE_SUFFIXES, PackedFile
 from burnish.storage.folder_names import ids_of
-from burnish.storage.image_file import write_png
+from burnish.storage.image_file import encode_pngs
 from burnish.storage.sample_file import shown
 from burnish.storage.zip_index import Member, list_members, unpack
 
@@ -79,9 +78,8 @@ def write(
         for batch in samples:
             if batch.labels is not None:
                 labels.extend(batch.labels.tolist())
-            for pixels, id in zip(to_uint8(batch.images), batch.ids.tolist(), strict=True):
-                write_png(pixels, encoded := BytesIO())
-                archive.writestr(_info(_name(len(ids))), encoded.getvalue())
+            for content, id in zip(encode_pngs(batch.images), batch.ids.tolist(), strict=True):
+                archive.writestr(_info(_name(len(ids))), content)
                 ids.append(id)
         needed = ids if any(id != place for place, id in enumerate(ids)) else None
         with archive.open(_info(dataset_json.NAME), "w", force_zip64=True) as file:

@@ -7,12 +7,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.samples import from_uint8
-from burnish.storage.image_file import inspect, read_pixels
+from burnish.storage.image_file import inspect, read_array
 from burnish.storage.sample_file import MAX_PIXELS, SampleFile, shown
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -28,10 +29,11 @@ class EncodedFile(SampleFile):
         """Yield the name, for messages, and the encoded image of each place."""
 
     def _images(self, places: Sequence[int]) -> Tensor:
-        pixels = torch.empty(len(places), *self.image_shape, dtype=torch.uint8)
+        channels, height, width = self.image_shape
+        pixels = np.empty((len(places), height, width, channels), np.uint8)
         for row, (name, source) in enumerate(self._encoded(places)):
-            pixels[row] = read_pixels(source, name, self.image_shape)
-        return from_uint8(pixels)
+            pixels[row] = read_array(source, name, self.image_shape)
+        return from_uint8(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
 
 
 class PackedFile(EncodedFile):

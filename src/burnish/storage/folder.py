@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from burnish.errors import InputError
-from burnish.samples import Samples, to_uint8
+from burnish.samples import Samples
 from burnish.storage.dataset_json import MAX_BYTES, NAME, Facts, facts_text, read_facts
 from burnish.storage.encoded import IMAGE_SUFFIXES, EncodedFile
 from burnish.storage.folder_names import class_folders, facts_of, ids_of, png_names
-from burnish.storage.image_file import different_size, inspect, write_png
+from burnish.storage.image_file import different_size, encode_pngs, inspect
 from burnish.storage.sample_file import shown
 
 
@@ -47,7 +47,8 @@ class Reader(EncodedFile):
 
     def _encoded(self, places: Sequence[int]) -> Iterator[tuple[str, Path]]:
         for place in places:
-            yield f"{self.path}/{shown(self._files[place])}", self.path / self._files[place]
+            name = self._files[place]
+            yield f"{self.path}/{shown(name)}", Path(f"{self.path}/{name}")
 
 
 def _find(path: Path) -> tuple[list[str], Facts]:
@@ -133,12 +134,12 @@ def write(
             for label in range(len(folders), max(own) + 1):
                 folders.add(by_class(label))
                 (target / by_class(label)).mkdir()
-        for row, pixels in enumerate(to_uint8(batch.images)):
+        for row, content in enumerate(encode_pngs(batch.images)):
             name = given[len(written)] if given else f"{len(written):0{width}d}.png"
             if own and by_class:
                 name = f"{by_class(own[row])}/{name}"
             written.append(name)
-            _write_image(target, name, pixels, folders)
+            _write_image(target, name, content, folders)
         ids.extend(batch.ids.tolist())
     if given is None:
         _name_by_id(target, written, ids)
@@ -151,13 +152,14 @@ def write(
                 file.write(piece)
 
 
-def _write_image(target: Path, name: str, pixels: torch.Tensor, folders: set[str]) -> None:
+def _write_image(target: Path, name: str, content: bytes, folders: set[str]) -> None:
     folder = name.rpartition("/")[0]
     try:
         if folder and folder not in folders:
             (target / folder).mkdir(parents=True, exist_ok=True)
             folders.add(folder)
-        write_png(pixels, target / name)
+        with open(f"{target}/{name}", "wb", buffering=0) as file:
+            file.write(content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{shown(name)} cannot be written ({reason})") from error

@@ -16,7 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from burnish.errors import InputError
+from burnish.samples import from_uint8, to_uint8
 
+# Pillow opens others by running programs (EPS), or at great length.
+_KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # What the decoders of Pillow raise for damaged or hostile files.
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
@@ -29,20 +32,32 @@ def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
 
 def read_pixels(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> Tensor:
     """Decode an image to uint8 ``[C, H, W]`` of the given shape; gray becomes RGB if C is 3."""
+    return torch.from_numpy(read_array(source, name, image_shape).copy()).permute(2, 0, 1)
+
+
+def read_array(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode an image of shape ``(C, H, W)`` likewise, to uint8 ``[H, W, C]``."""
     with _opened(source, name) as image:
         if (image.height, image.width) != image_shape[1:]:
             raise different_size(name, (3, image.height, image.width), image_shape)
         if image_shape[0] == 1 and image.mode not in ("L", "1"):
             raise InputError(f"{name} has color, the first image is gray; make all of them RGB")
-        pixels = np.array(image.convert("L" if image_shape[0] == 1 else "RGB"))
-    return torch.from_numpy(pixels).reshape(*image_shape[1:], -1).permute(2, 0, 1)
+        mode = "L" if image_shape[0] == 1 else "RGB"
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels.reshape(*image_shape[1:], -1)
 
 
-def write_png(pixels: Tensor, target: Path | BytesIO) -> None:
-    """Encode an image, uint8 ``[C, H, W]``, as PNG."""
-    array = pixels.permute(1, 2, 0).contiguous().numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    image.save(target, format="PNG", compress_level=6)
+def write_png(pixels: Tensor, target: Path) -> None:
+    """Encode an image, uint8 ``[C, H, W]``, as a PNG file."""
+    target.write_bytes(next(encode_pngs(from_uint8(pixels)[None])))
+
+
+def encode_pngs(images: Tensor) -> Iterator[bytes]:
+    """Yield images ``[B, C, H, W]`` in [0, 1], rounded to 256 levels, as PNG files."""
+    arrays = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
+    for array in arrays[..., 0] if arrays.shape[3] == 1 else arrays:
+        Image.fromarray(array).save(content := BytesIO(), format="PNG", compress_level=6)
+        yield content.getvalue()
 
 
 def different_size(name: str, shape: Sequence[int], first: Sequence[int]) -> InputError:
@@ -55,7 +70,7 @@ def different_size(name: str, shape: Sequence[int], first: Sequence[int]) -> Inp
 def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
     """Open an image of up to 8 bits; Pillow decodes it when its pixels are read."""
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=_KINDS) as image:
             # Pillow reports a 16-bit RGB PNG as RGB and would truncate its values silently.
             packed = any(";16" in str(tile.args) for tile in image.tile)
             if packed or image.mode.startswith(("I", "F")):

@@ -1,10 +1,10 @@
 """Samples as the Hugging Face hub stores them: ``.parquet`` with encoded images and labels."""
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 
 from burnish.errors import InputError
 from burnish.files import write_aside
-from burnish.samples import Samples, to_uint8
-from burnish.storage.image_file import write_png
+from burnish.samples import Samples
+from burnish.storage.image_file import encode_pngs
 from burnish.storage.table import Table, TableFile
+
+GROUP = 256  # rows that are written, and later read, at once
 
 
 class Reader(TableFile):
@@ -50,22 +52,23 @@ def write(
 ) -> None:  # fmt: skip
     """Write samples as PNG, with ``names`` as the paths; equal samples give equal bytes."""
     del num_images
-    ids: list[int] = []
+    ids: array[int] = array("q")
     rows = _rows(samples, ids, names)
-    group = list(islice(rows, 256))
-    layout = _layout(list(group[0]), classes)
+    group = list(islice(rows, GROUP))
+    columns = ["image", "label"] if group[0][2] is not None else ["image"]
+    layout = _layout(columns, classes)
     try:
         with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
             while group:
-                writer.write_table(pa.Table.from_pylist(group, layout))
-                group = list(islice(rows, 256))
+                writer.write_table(_table(group, layout))
+                group = list(islice(rows, GROUP))
     except UnicodeEncodeError as error:
         raise InputError("parquet holds names of UTF-8 only; rename the images") from error
-    if ids != list(range(len(ids))):
-        _add_ids(target, ids, _layout([*layout.names, "id"], classes))
+    if any(id != place for place, id in enumerate(ids)):
+        _add_ids(target, ids, _layout([*columns, "id"], classes))
 
 
-def _add_ids(target: Path, ids: list[int], layout: pa.Schema) -> None:
+def _add_ids(target: Path, ids: Sequence[int], layout: pa.Schema) -> None:
     """Rewrite a file with a column more; only at its end is it known whether it needs one."""
     with (
         write_aside(target) as aside,
@@ -74,21 +77,29 @@ def _add_ids(target: Path, ids: list[int], layout: pa.Schema) -> None:
     ):
         for index in range(file.num_row_groups):
             table = file.read_row_group(index)
-            part = [ids[index * 256 : index * 256 + len(table)]]
+            part = [pa.array(ids[index * GROUP : index * GROUP + len(table)], pa.int64())]
             writer.write_table(table.append_column(layout.field("id"), part).cast(layout))
 
 
 def _rows(
-    samples: Iterator[Samples], ids: list[int], names: Sequence[str] | None
-) -> Iterator[dict[str, object]]:
-    """Yield one row per image, and append its id to ``ids``."""
+    samples: Iterator[Samples], ids: "array[int]", names: Sequence[str] | None
+) -> Iterator[tuple[bytes, str | None, int | None]]:
+    """Yield the encoded image, name and label of each row, and append its id to ``ids``."""
     for batch in samples:
-        labels = None if batch.labels is None else batch.labels.tolist()
-        for row, pixels in enumerate(to_uint8(batch.images)):
-            write_png(pixels, encoded := BytesIO())
-            cell = {"bytes": encoded.getvalue(), "path": names[len(ids)] if names else None}
-            ids.append(int(batch.ids[row]))
-            yield {"image": cell} if labels is None else {"image": cell, "label": labels[row]}
+        labels = repeat(None) if batch.labels is None else batch.labels.tolist()
+        contents = encode_pngs(batch.images)
+        for content, label, id in zip(contents, labels, batch.ids.tolist(), strict=False):
+            name = names[len(ids)] if names else None
+            ids.append(id)
+            yield content, name, label
+
+
+def _table(rows: Sequence[tuple[bytes, str | None, int | None]], layout: pa.Schema) -> pa.Table:
+    contents, names, labels = zip(*rows, strict=True)
+    kinds = [pa.array(contents, pa.binary()), pa.array(names, pa.string())]
+    image = pa.StructArray.from_arrays(kinds, fields=list(layout.field("image").type))
+    columns = [image, pa.array(labels, pa.int64())]
+    return pa.table(columns[: len(layout)], layout)
 
 
 def _layout(columns: Sequence[str], classes: Sequence[str] | None) -> pa.Schema:

@@ -18,9 +18,9 @@ from typing import IO, Any
 import torch
 
 from burnish.errors import InputError
-from burnish.samples import Samples, to_uint8
+from burnish.samples import Samples
 from burnish.storage.encoded import IMAGE_SUFFIXES, PackedFile
-from burnish.storage.image_file import write_png
+from burnish.storage.image_file import encode_pngs
 from burnish.storage.sample_file import shown
 
 _MAX_SIDE = 2**20  # bytes of a label, a JSON or a header of the tar itself
@@ -161,9 +161,8 @@ def write(
         for batch in samples:
             labels = None if batch.labels is None else batch.labels.tolist()
             ids = batch.ids.tolist()
-            for row, pixels in enumerate(to_uint8(batch.images)):
-                write_png(pixels, encoded := BytesIO())
-                add("png", encoded.getvalue())
+            for row, content in enumerate(encode_pngs(batch.images)):
+                add("png", content)
                 if labels:
                     add("cls", str(labels[row]).encode())
                 facts = {"id": ids[row]} if ids[row] != place else {}
