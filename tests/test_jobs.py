@@ -219,7 +219,7 @@ EVALUATE_FAULTS = {
     "misspelt reference": ({"reference": "fashion_mnist/plian"}, "did you mean"),
     "missing reference": ({"reference": "nowhere.npz"}, "there is no nowhere.npz"),
     "misspelt extractor": ({"features": "fashion_mnist/plian"}, "did you mean"),
-    "wrong shape": ({"generated": "rgb.npz"}, r"shape \[3, 28, 28\]"),
+    "wrong shape": ({"generated": "rgb.npz"}, r"not \[3, 28, 28\]"),
     "over the input": ({"out": "source.npz"}, "would replace its own input"),
     "statistics over the input": (
         {"reference": "source.npz[0-3]", "save_reference": "source.npz"}, "would replace",
