@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from burnish.errors import InputError
@@ -14,11 +17,12 @@ from burnish.generators.base import Generator
 from burnish.generators.load import load_generator
 from burnish.guide.model import Guide
 from burnish.jobs.evaluate import plan_evaluate
+from burnish.jobs.options import JobOptions
 from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
 from burnish.refinement.settings import RefineSettings
-from burnish.samples import Samples
+from burnish.samples import Samples, to_uint8
 from burnish.storage.formats import open_samples, write_samples
 
 SHAPE = (1, 28, 28)
@@ -286,3 +290,63 @@ def test_devices():
     assert resolve_device("cpu") == "cpu" and resolve_device("auto") in ("cpu", "cuda")
     with pytest.raises(InputError, match="no device 'cpu:x' here"):
         resolve_device("cpu:x")
+
+
+def test_labels_of_ones_own_replace_those_of_the_file(tmp_path):
+    source = write(tmp_path / "source.npz", labels=False)
+    np.save(tmp_path / "own.npy", np.array([2, 1, 0, 0, 1, 2]))
+    for labels, expected in (("1", [1] * 6), (str(tmp_path / "own.npy"), [2, 1, 0, 0, 1, 2])):
+        out = tmp_path / f"{len(labels)}.npz"
+        plan = plan_refine(source, some_guide(), out, labels=labels, **SETTINGS, **SAFE)
+        plan.run()
+        assert pq.read_table(ledger_path(out))["label"].to_pylist() == expected
+        other = dict(plan.compared(), labels_sha256="of others")
+        assert plan.differs(other) == ["labels_sha256"]
+    with pytest.raises(InputError, match="did you mean 'pseudo'"):
+        plan_refine(source, some_guide(), tmp_path / "out.npz", labels="psuedo", **SAFE)
+
+
+def test_tiles_of_a_grid_are_refined_and_scored_one_by_one(tmp_path):
+    grid = np.full((30 * 2 + 2, 30 * 3 + 2), 255, np.uint8)
+    source = open_samples(write(tmp_path / "source.npz"))
+    tiles = to_uint8(next(iter(source)).images)[:, 0].numpy()
+    for place, tile in enumerate(tiles):
+        top, left = 2 + 30 * (place // 3), 2 + 30 * (place % 3)
+        grid[top : top + 28, left : left + 28] = tile
+    Image.fromarray(grid).save(tmp_path / "grid.png")
+    options = {"labels": "pseudo", "tile": 28, "eps": 0.0, **SAFE}
+    plan_refine(tmp_path / "grid.png", some_guide(), tmp_path / "tiles.npz", **options).run()
+    found = to_uint8(next(iter(open_samples(tmp_path / "tiles.npz"))).images)[:, 0].numpy()
+    assert np.array_equal(found, tiles)
+    plan = plan_evaluate(tmp_path / "grid.png", "fashion_mnist/plain", tile=28, **HERE)
+    assert plan.num_images == 6
+
+
+def test_flat_folders_keep_their_labels(tmp_path):
+    source = write(tmp_path / "source.npz")
+    plan_refine(source, some_guide(), tmp_path / "flat", flat=True, **SETTINGS, **SAFE).run()
+    flat = open_samples(tmp_path / "flat")
+    assert flat.labels is not None and flat.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(list((tmp_path / "flat").glob("*.png"))) == 6
+
+
+def test_a_job_reads_and_writes_elsewhere(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
+    elsewhere = fsspec.filesystem("memory")
+    source = write(tmp_path / "source.npz")
+    elsewhere.put_file(str(source), "/jobs/source.npz")
+    here = plan_refine(source, some_guide(), tmp_path / "out.npz", **SETTINGS, **SAFE)
+    here.run()
+    refine = {"settings": here.settings, **SAFE}
+    there = Path("memory://jobs/out.npz")
+    plan = plan_refine(Path("memory://jobs/source.npz"), some_guide(), there, **refine)
+    assert plan.input_sha256 == here.input_sha256
+    plan.run()
+    assert elsewhere.cat("/jobs/out.npz") == (tmp_path / "out.npz").read_bytes()
+    assert sorted(path.rpartition("/")[2] for path in elsewhere.ls("/jobs", detail=False)) == [
+        "out.npz", "out.npz.card.json", "out.npz.ledger.parquet", "source.npz",
+    ]  # fmt: skip
+    assert not everything(tmp_path / "cache" / "jobs")
+    with pytest.raises(InputError, match="exists; --force replaces it"):
+        plan_refine(source, some_guide(), there, job=JobOptions(), **refine)

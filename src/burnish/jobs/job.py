@@ -29,6 +29,7 @@ from burnish.errors import InputError
 from burnish.files import path_sha256, read_json, write_json
 from burnish.jobs.locks import LockedFolder
 from burnish.leftovers import remove
+from burnish.storage.remote import is_remote, sent
 
 RECORD, PLAN = "record.json", "plan.json"
 
@@ -143,6 +144,11 @@ class Job(LockedFolder):
         Where ``out`` is found, its ledger and its card are therefore those that belong to it.
         """
         made = sorted(self.result.iterdir(), key=lambda path: path.name == out.name)
+        if is_remote(out):
+            for path in made:
+                with sent(out.with_name(path.name)) as local:
+                    shutil.move(path, local)
+            return
         for path in made:
             _sync(path)
         if made and os.path.lexists(out):

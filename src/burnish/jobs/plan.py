@@ -7,6 +7,7 @@ how many attempts changes no byte.
 """
 
 import dataclasses
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,12 +19,13 @@ import torch
 
 from burnish import __version__
 from burnish.errors import InputError
-from burnish.files import card_path, check_target, read_json
+from burnish.files import cache_folder, card_path, check_target, read_json
 from burnish.jobs.job import PLAN, Job, Shard, cut, read_plan
 from burnish.jobs.options import JobOptions
 from burnish.jobs.shares import find_share
 from burnish.schema import Range, check, plain, read
 from burnish.storage.formats import check_output
+from burnish.storage.remote import exists, is_remote
 
 Tick = Callable[[int], object]
 PlanT = TypeVar("PlanT", bound="Plan")
@@ -136,7 +138,10 @@ class Plan(ABC):
 
 
 def job_path(out: Path) -> Path:
-    """Return the folder of the job that makes ``out``."""
+    """Return the folder of the job that makes ``out``; here, if that is on another machine."""
+    if is_remote(out):
+        name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+        return cache_folder() / "jobs" / f"{name}-{out.name}.job"
     return out.with_name(f"{out.name}.job")
 
 
@@ -189,11 +194,15 @@ def checked(plan: PlanT) -> PlanT:
             share of this process is none.
     """
     find_share(plan.job.share)
-    if plan.out.exists() and not plan.job.force and plan.finished() is None:
-        full = not plan.out.is_dir() or any(plan.out.iterdir())
-        if full:
-            raise InputError(f"{plan.out} exists; --force replaces it, or give another name")
+    if not plan.job.force and _is_there(plan.out) and plan.finished() is None:
+        raise InputError(f"{plan.out} exists; --force replaces it, or give another name")
     return plan
+
+
+def _is_there(out: Path) -> bool:
+    if is_remote(out):
+        return exists(out)
+    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
 
 
 def _short(value: Any) -> str:

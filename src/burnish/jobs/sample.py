@@ -20,6 +20,7 @@ from burnish.metrics.features import weights_sha256
 from burnish.schema import read
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import write_samples
+from burnish.storage.remote import is_remote
 
 BATCHES_PER_SHARD = 10
 
@@ -93,8 +94,9 @@ def plan_sample(
     given = read(SampleOptions, options, "options")
     text = seeds if isinstance(seeds, str) else span(list(seeds))
     count = len(parse_seeds(text))
-    check_out(out)
-    check_target(card_path(out))
+    check_out(out, flat=given.flat)
+    if not is_remote(out):
+        check_target(card_path(out))
     name, device, label = str(generator), resolve_device(given.device), given.label
     if isinstance(generator, Generator):
         name = str(generator.card.get("name", "generator"))

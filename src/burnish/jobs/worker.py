@@ -26,10 +26,9 @@ def open_plan(folder: Path) -> Plan:
     """
     values = read_json(folder / PLAN)
     os.chdir(str(values.get("cwd", ".")))
-    out = folder.absolute().with_name(folder.name.removesuffix(".job"))
     kinds = {"refine": _refine, "sample": _sample, "evaluate": _evaluate}
     try:
-        plan = kinds[values["kind"]](values, out)
+        plan = kinds[values["kind"]](values, Path(values["out"]))
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / PLAN} is damaged ({error}); --restart begins anew") from error
     return plan.adopt(values, folder)

@@ -49,6 +49,17 @@ def _open(path: str | Path) -> tuple[Any, str, str]:
     return files, inner.rstrip("/"), url
 
 
+def exists(path: str | Path) -> bool:
+    """Return whether there is something at a remote path.
+
+    Raises:
+        InputError: It cannot be reached, or fsspec is not installed.
+    """
+    files, inner, url = _open(path)
+    with _faults(url):
+        return bool(files.exists(inner))
+
+
 def fetch(path: str | Path) -> tuple[Path, TemporaryDirectory[str]]:
     """Copy a remote file, pattern or folder; return where it lies, and the folder that holds it.
 
