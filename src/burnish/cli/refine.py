@@ -12,8 +12,8 @@ from burnish.jobs.options import JobOptions, RefineOptions, read_settings
 from burnish.refinement.settings import RefineSettings
 
 OUT = (
-    "An .npz, a .parquet, or without suffix a folder of PNG. Beside it: OUT.ledger.parquet, one "
-    "row per image, and OUT.card.json, the settings."
+    "An .npz, .parquet, .tar, .zip or .npy, or without suffix a folder of PNG. Beside it: "
+    "OUT.ledger.parquet, one row per image, and OUT.card.json, the settings."
 )
 SETTINGS = "Settings that burnish tune found, a .settings.yaml; other flags override it."
 
@@ -32,8 +32,9 @@ def refine(
 ) -> None:
     """Move SAMPLES a few careful steps up the gradient of a guide.
 
-    SAMPLES is an .npz (arr_0, arr_1), a .parquet, or a folder of images, flat or with one
-    sub-folder per class: numbers are labels, other names are numbered as they sort.
+    SAMPLES is an .npz (arr_0, arr_1), .parquet, .tar (WebDataset), .zip (EDM), .npy or .pt; a
+    folder of images, flat or with one sub-folder per class, whose numbers are the labels; a
+    pattern of files, such as 'part-*.npz'; or any of these as s3://... where fsspec reaches it.
 
     The guide is a shipped one (fashion_mnist, cifar10, cifar10-all, cifar10-robust), a
     .safetensors file of burnish train joint, a hub id, or any classifier as timm/NAME or

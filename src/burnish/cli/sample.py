@@ -13,7 +13,7 @@ from burnish.jobs.options import JobOptions, SampleOptions
 @click.command(short_help="Make images with a generator.")
 @click.argument("generator")
 @flag("--seeds", "0-999", "One image per seed, e.g. 0-999 or 1,2,5-10.", metavar="LIST")
-@flag("--out", Path("samples.npz"), "An .npz, a .parquet, or without suffix a folder of PNG.")
+@flag("--out", Path("samples.npz"), "An .npz, .parquet, .tar, .zip or .npy, or a folder of PNG.")
 @flags(SampleOptions)
 @flags(JobOptions)
 @DRY_RUN
