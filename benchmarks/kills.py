@@ -37,11 +37,11 @@ from burnish.jobs import evaluate, refine, sample
 
 PRELOADED = (load, evaluate, refine, sample)  # what a fork need not import
 REFINE = (
-    "refine source.npz --guide fashion_mnist --num-steps 3 --precision float32 --compile never "
-    "--shard-size 250 --out"
+    "refine source.npz --guide fashion_mnist --num-steps 2 --precision float32 --compile never "
+    "--shard-size 64 --out"
 )
 EVALUATE = (
-    "evaluate source.npz --reference real.npz --features fashion_mnist/plain --shard-size 250 "
+    "evaluate source.npz --reference real.npz --features fashion_mnist/plain --shard-size 64 "
     "--save-reference statistics.npz --json"
 )
 TRAIN = "train features digits.yaml --only plain --out runs"
@@ -76,7 +76,7 @@ CASES = [
     Case("refine, a worker of 2", f"{REFINE} w.npz --workers 2", "w.npz", 5, "worker", True),
     Case("refine, the parent of 2", f"{REFINE} p.npz --workers 2", "p.npz", 6, "self", True),
     Case("refine, a rank of 2", f"{REFINE} r.npz", "r.npz", 5, "rank", True),
-    Case("sample, npz", "sample fashion_mnist --seeds 0-3999 --shard-size 250 --out s.npz",
+    Case("sample, npz", "sample fashion_mnist --seeds 0-999 --shard-size 64 --out s.npz",
          "s.npz", 12),
     Case("evaluate", f"{EVALUATE} v.json", "v.json", 12),
     Case("train", TRAIN, "runs", 4),
@@ -317,6 +317,26 @@ def do_shares(seed: int) -> dict[str, Any]:
     return row
 
 
+def do_pairs(seed: int, pairs: int = 4) -> dict[str, Any]:
+    """Give one command twice at once; kill one of every second pair."""
+    draw, before = random.Random(seed), set(os.listdir()) | {".log"}
+    row: dict[str, Any] = {"command": f"burnish {REFINE} t.npz", "kills": 0}
+    row |= {"completions": 0, "equal": 0}
+    wanted = None
+    for pair in range(pairs):
+        runs = [Running(f"{REFINE} t.npz") for _ in range(2)]
+        if pair % 2 and wait_for("shard", runs[0], "t.npz", 0, 0, draw):
+            os.kill(runs[0].pid, signal.SIGKILL)
+            row["kills"] += 1
+        codes = [run.wait() for run in runs]
+        found = outputs(before)
+        wanted = wanted or found
+        row["completions"] += 1
+        row["equal"] += found == wanted and codes[1] == 0
+        clear(before)
+    return row
+
+
 def do_stops(seed: int) -> list[dict[str, Any]]:
     """Send the signals that ask to stop, early and in the middle; keep codes and last lines."""
     draw, before, rows = random.Random(seed), set(os.listdir()) | {".log"}, []
@@ -339,7 +359,7 @@ def main(
     out: Path = Path("results/kills.json"),
     only: tuple[str, ...] = (),
     seed: int = 0,
-    num_images: int = 4000,
+    num_images: int = 1000,
 ) -> None:
     """Do all cases, or those of these names, and keep what came of each."""
     out, here = out.absolute(), Path(__file__).resolve().parent
@@ -368,6 +388,8 @@ def main(
                 keep(case.name, case.row)
         if not only or "refine, shares" in only:
             keep("refine, shares", do_shares(seed))
+        if not only or "refine, two at once" in only:
+            keep("refine, two at once", do_pairs(seed))
         if not only or "stops" in only:
             keep("stops", do_stops(seed))
 
