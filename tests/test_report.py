@@ -90,7 +90,7 @@ def test_page_of_a_demo(tmp_path):
     assert "1,000 images against 10,000 reference images; num_neighbors 5" in html
     assert html.count("only a thousand images") == 1
     order = [
-        "Refinement lowers", "<table", "Unpicked", "Largest gains", "Made worse",
+        "Refinement lowers", "Unpicked", "Largest gains", "Made worse", "<table",
         "Realness before and after", "Steps taken, and", ">Settings<", ">Provenance<",
     ]  # fmt: skip
     places = [html.index(text) for text in order]
@@ -227,6 +227,27 @@ def test_pairs_of_ones_own_need_no_card_and_no_certain_name(tmp_path):
     write_samples(tmp_path / "c.npz", [Samples(torch.rand(5, 1, 8, 9), None, ids)], 5)
     with pytest.raises(InputError, match=r"shape \[1, 8, 9\]"):
         page(tmp_path, tmp_path / "a.npz", tmp_path / "c.npz")
+
+
+def test_large_images_are_shown_whole_and_the_page_stays_small(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(9, 3, 12, 18, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, (400, 600), mode="bilinear")
+    for name, shift in (("a.npz", 0), ("b.npz", 0.01)):
+        samples = Samples((images + shift).clamp(0, 1), torch.zeros(9).long(), torch.arange(9))
+        write_samples(tmp_path / name, [samples], 9)
+    html = page(tmp_path, tmp_path / "a.npz", tmp_path / "b.npz")
+    shown = re.findall(r"data:image/jpeg;base64,([^\"]*)", html)
+    assert len(shown) == 6 * 3
+    first, second = (Image.open(io.BytesIO(base64.b64decode(one))) for one in shown[:2])
+    assert first.size == second.size == (512, 341)
+    wanted = torch.nn.functional.interpolate(
+        images[:1], (341, 512), mode="bilinear", antialias=True
+    )[0]
+    off = np.array(first) / 255 - wanted.permute(1, 2, 0).numpy()
+    assert np.abs(off).mean() < 0.01
+    assert "Reduced from 600 to 512 pixels; as JPEG, which is not exact." in html
+    assert len(html) < 3_000_000
 
 
 def log_lines(joint):

@@ -20,11 +20,12 @@ def report(results: tuple[Path, ...], out: Path, force: bool) -> None:
     """Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
 
     RESULTS are JSON files of burnish evaluate, folders of burnish demo, outputs of burnish refine,
-    and run folders of burnish train.
+    run folders of burnish train, and any files of images two by two, before and after.
 
     \b
     Examples:
       burnish report demo runs/digits/joint --out report.html
+      burnish report before/ after/ --out pairs.html
       burnish report samples.npz refined.npz --out pairs.png
       burnish report results --out docs/results.md
     """  # noqa: D301 - click reads \b as "keep these lines"

@@ -1,4 +1,4 @@
-"""Images as PNG: single ones, amplified differences, and grids of pairs."""
+"""Images as PNG and JPEG: single ones, amplified differences, and grids of pairs."""
 
 import io
 from pathlib import Path
@@ -19,6 +19,13 @@ FACTORS = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
 def png(image: Tensor) -> bytes:
     """Encode an image ``[C, H, W]`` in [0, 1]."""
     return _encode(_picture(image))
+
+
+def jpeg(image: Tensor) -> bytes:
+    """Encode a large image ``[C, H, W]`` in [0, 1] with small losses, to a tenth of its PNG."""
+    buffer = io.BytesIO()
+    _picture(image).save(buffer, "JPEG", quality=90, subsampling=0)
+    return buffer.getvalue()
 
 
 def _picture(image: Tensor) -> Image.Image:

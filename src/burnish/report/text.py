@@ -29,8 +29,9 @@ def _cell(text: Any) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _uri(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def minus(text: str) -> str:
