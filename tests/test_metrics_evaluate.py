@@ -12,9 +12,9 @@ import torch
 from burnish.errors import InputError
 from burnish.metrics import formulas
 from burnish.metrics.evaluate import evaluate
-from burnish.metrics.features import NetworkExtractor, weights_sha256
+from burnish.metrics.features import NetworkExtractor, load_extractor, weights_sha256
 from burnish.metrics.metric import METRICS, metric
-from burnish.metrics.moments import MomentSum
+from burnish.metrics.moments import Moments, MomentSum, check_covariance
 from burnish.metrics.reference import Reference, make_reference
 from burnish.samples import Samples, to_uint8
 
@@ -208,3 +208,52 @@ def test_extractors_insist_on_uint8_shape_and_evaluation_mode():
     module.train()
     with pytest.raises(RuntimeError, match="training mode"):
         extractor(images)
+
+
+def test_the_images_of_a_reference_of_adm_give_its_features(tmp_path):
+    images = torch.cat([batch.images for batch in batches(90, 32, 2)])
+    made = reference_of()
+    np.savez(
+        tmp_path / "adm.npz", mu=made.moments.mu, sigma=made.moments.sigma,
+        arr_0=to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy(),
+    )  # fmt: skip
+    found = Reference.load(tmp_path / "adm.npz", extractor=tiny())
+    assert found.features is not None and made.features is not None
+    assert np.array_equal(found.features, made.features)
+    assert found.num_images is None  # the moments may be of more images than these
+    result = evaluate(batches(50, 32), found, tiny())
+    assert result["kid"] is not None and result["recall"] is not None
+    assert Reference.load(tmp_path / "adm.npz").features is None
+
+
+def test_a_reference_of_another_size_is_refused_after_one_image():
+    seen = []
+    extractor = tiny()
+
+    class Watched:
+        name, sha256 = "watched", "0"
+
+        def __call__(self, images_uint8):
+            seen.append(len(images_uint8))
+            return extractor(images_uint8)
+
+    other = Reference(Moments(np.zeros(7), np.eye(7)), None, None, None, None, "other")
+    with pytest.raises(InputError, match="'other' is of 7 features, but watched gives 6"):
+        evaluate(batches(90, 32), other, Watched())
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 56, 56), (3, 28, 28)])
+def test_shipped_extractors_take_images_of_their_own_size_only(shape):
+    extractor = load_extractor("fashion_mnist/plain")
+    with pytest.raises(InputError, match=rf"\[1, 28, 28\], not \[{shape[0]}, {shape[1]}"):
+        extractor(torch.zeros(2, *shape, dtype=torch.uint8))
+
+
+def test_covariances_in_float32_are_taken():
+    rows = np.random.default_rng(0).normal(size=(40, 60)).astype(np.float32)  # of rank 39
+    check_covariance(np.cov(rows.T).astype(np.float32).astype(np.float64))
+    check_covariance(np.zeros((3, 3)))
+    for wrong in (-np.eye(3), np.diag([1.0, 1.0, -0.01]), np.triu(np.ones((3, 3)))):
+        with pytest.raises(InputError, match="sigma is no covariance"):
+            check_covariance(wrong)

@@ -5,6 +5,7 @@ import torch
 
 from burnish.errors import InputError
 from burnish.metrics import inception
+from burnish.metrics.evaluate import evaluate
 from burnish.metrics.features import FidelityExtractor, load_extractor
 
 
@@ -75,3 +76,20 @@ def test_inception_from_a_file_of_tensors(monkeypatch):
     found = extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert found.probabilities is not None and found.probabilities.shape == (1, 1008)
     assert found.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_missing_inception_score_is_explained_and_full_weights_are_preferred(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("burnish.metrics.formulas.frechet_distance", lambda **_: 0.0)  # slow
+    images = torch.rand(4, 3, 8, 8)
+    extractor = FidelityExtractor("inception-v3-compat")
+    result = evaluate(images, images, extractor)
+    (note,) = [note for note in result["warnings"] if "Inception Score" in note]
+    assert result["inception_score"] is None
+    assert inception.SCORE_WEIGHTS in note and str(inception.full_weights()) in note
+    inception.full_weights().parent.mkdir(parents=True)
+    inception.full_weights().write_bytes(b"not the weights")
+    with pytest.raises(InputError, match="has not the SHA-256 of its name"):
+        FidelityExtractor("inception-v3-compat")
