@@ -5,14 +5,23 @@ import dataclasses
 import pytest
 import torch
 
+import burnish
 from burnish.ascent.spectrum import measure_spectrum
+from burnish.checkpoint import save_model
 from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.networks.residual import Residual
-from burnish.refinement.learned import Learned, LearnedRefiner, learned_settings, load_learned
+from burnish.refinement.learned import (
+    Learned,
+    LearnedRefiner,
+    guide_sha256,
+    learned_settings,
+    load_learned,
+)
 from burnish.refinement.refiner import Refiner
 from burnish.refinement.settings import RefineSettings
 from burnish.samples import Samples
+from burnish.schema import plain
 from burnish.storage.datasets import load_dataset
 from burnish.studies.baselines import blur
 from burnish.training.config import TrainingConfig
@@ -154,3 +163,19 @@ def test_what_it_can_obey_is_obeyed(guide):
     assert LearnedRefiner(guide, learned, asked).settings.eps == 0.5
     given = learned_settings(learned, guide, "golan24-pgd", eps=0.5, num_steps=5)
     assert LearnedRefiner(guide, learned, given).settings.step_size == pytest.approx(0.15)
+
+
+def test_the_library_takes_it_by_its_file(guide, tmp_path):
+    network = moving()
+    arguments = {"name": "residual", "in_channels": 1, "width": 6, "depth": 3}
+    card = {"network": arguments, "guide_sha256": guide_sha256(guide), "settings": plain(SETTINGS)}
+    save_model(tmp_path / "it.safetensors", network, card)
+    samples = some_samples()
+    asked = {"guide": guide, "labels": samples.labels, "refiner": tmp_path / "it.safetensors"}
+    found = burnish.refine(samples.images, **asked, eps=0.5)
+    expected, _ = refine(
+        refiner(guide, network.eval(), dataclasses.replace(SETTINGS, eps=0.5)), samples
+    )
+    assert torch.equal(found, expected) and not torch.equal(found, samples.images)
+    with pytest.raises(InputError, match="this guide came from none"):
+        burnish.refine(samples.images, **{**asked, "refiner": "learned"})

@@ -13,8 +13,8 @@ from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.refinement.doubt import doubt
 from burnish.refinement.labels import choose_labels
-from burnish.refinement.presets import settings_for
-from burnish.refinement.refiner import Refiner, check_fit
+from burnish.refinement.learned import learned_settings, load_learned, make_refiner
+from burnish.refinement.refiner import check_fit
 from burnish.refinement.settings import LABELINGS, RefineSettings
 from burnish.samples import Samples, whole_numbers
 from burnish.schema import Range, read
@@ -28,6 +28,7 @@ def refine(
     preset: str | None = None,
     settings: RefineSettings | None = None,
     ids: Tensor | None = None,
+    refiner: str | Path | None = None,
     precision: str = "float32",
     batch_size: int | None = None,
     **overrides: Any,
@@ -46,6 +47,8 @@ def refine(
             a guide that knows how real images look, and ``bigroc`` with any other classifier.
         settings: Resolved settings, in place of a preset and overrides.
         ids: ``[B]``, what the noise of SGLD depends on; None for 0 .. B - 1.
+        refiner: A network that has learned to make the steps in one pass, as ``burnish distill``
+            writes it: its file, or ``"learned"`` for ``refiner.safetensors`` beside the guide's.
         precision: ``float32`` or ``bfloat16`` inside the guide.
         batch_size: Images per call of the guide; None for 32 on a CPU and 512 on a GPU.
         overrides: Fields of :class:`~burnish.refinement.settings.RefineSettings`, such as ``eps``,
@@ -74,29 +77,33 @@ def refine(
         read(Annotated[int, Range(1, 1e6)], batch_size, "batch_size")
     if labels is None:
         raise InputError('give labels: a class per image, or "pseudo", "balanced" or "quotas"')
+    source = guide
     if isinstance(guide, nn.Module):
         guide = guide if isinstance(guide, Guide) else Guide(guide.eval())
     else:
         guide = load_guide(guide)
+    learned = None
+    if refiner is not None:
+        learned = load_learned(str(refiner), guide, source, images.shape[1])
     if settings is None:
-        settings = settings_for(guide, preset, **overrides)
+        settings = learned_settings(learned, guide, preset, **overrides)
     elif preset or overrides:
         raise InputError("give settings, or a preset with overrides, but not both")
-    refiner = Refiner(guide, settings, precision=precision, batch_size=batch_size)
+    found = make_refiner(guide, settings, learned, precision=precision, batch_size=batch_size)
     ids = torch.arange(len(images)) if ids is None else whole_numbers(ids, "ids")
     samples = Samples(images.detach().float(), None, ids)
     if not len(images):
         return images
-    check_fit(refiner.guide, samples, None)
+    check_fit(found.guide, samples, None)
     if isinstance(labels, str):
         if labels not in LABELINGS[1:]:
             raise unknown("labeling", labels, LABELINGS[1:])
-        labels = choose_labels([samples.to(refiner.device)], refiner.logits, labels)
+        labels = choose_labels([samples.to(found.device)], found.logits, labels)
     targets = whole_numbers(labels, "labels").cpu()
     if targets.shape != (len(images),):
         raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
-    check_fit(refiner.guide, samples, targets)
-    if doubts := doubt(refiner, samples, targets):
+    check_fit(found.guide, samples, targets)
+    if doubts := doubt(found, samples, targets):
         warnings.warn(doubts, stacklevel=2)
-    (refined,) = refiner([samples], targets)
+    (refined,) = found([samples], targets)
     return refined.samples.images.to(images.device)

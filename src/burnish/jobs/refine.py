@@ -24,7 +24,6 @@ from burnish.refinement.learned import (
     load_learned,
     make_refiner,
 )
-from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
@@ -77,8 +76,7 @@ def plan_refine(
     learned = None
     if given.refiner:
         learned = load_learned(given.refiner, guide, source, file.image_shape[0])
-        settings = settings or learned_settings(learned, guide, given.preset, **overrides)
-    settings = settings or settings_for(guide, given.preset, **overrides)
+    settings = settings or learned_settings(learned, guide, given.preset, **overrides)
     _check_targets(Path(samples), out, given.flat)
     if labels == "given" and file.labels is None:
         raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")

@@ -104,14 +104,17 @@ def beside(guide: Path) -> Path:
 
 
 def learned_settings(
-    learned: Learned, guide: Guide, preset: str | None = None, **overrides: Any
+    learned: Learned | None, guide: Guide, preset: str | None = None, **overrides: Any
 ) -> RefineSettings:
     """Return the settings that a learned refiner imitates, with what was asked for in their place.
+
+    With a preset, or without a learned refiner, they are those of
+    :func:`~burnish.refinement.presets.settings_for`.
 
     Raises:
         InputError: The preset or a setting is unknown.
     """
-    if preset is not None:
+    if preset is not None or learned is None:
         return settings_for(guide, preset, **overrides)
     given = {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(learned.settings, **given)
