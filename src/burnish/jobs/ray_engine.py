@@ -35,6 +35,7 @@ MAX_DEATHS = 3
 PATIENCE = 60.0
 # So long may a network file system not show what another node has written.
 LAG = 120.0
+SHARE = "choose an --out (or a BURNISH_CACHE) on storage that all nodes share"
 
 
 class Worker:
@@ -45,12 +46,12 @@ class Worker:
         import ray
 
         node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
-        unseen = f"node {host} does not see {folder}; put --out on storage that all nodes share"
         try:
             if not (Path(folder) / PLAN).is_file() or read_json(Path(folder) / PLAN) != plan:
-                return node, unseen
+                return node, f"node {host} does not see {folder}; {SHARE}"
+            self.job = Job(Path(folder), plan)
             self.plan = open_plan(Path(folder))
-            self.job, self.shards = Job(Path(folder), plan), self.plan.shards()
+            self.shards = self.plan.shards()
         except (InputError, OSError) as error:
             return node, f"node {host}: {error}"
         return node, ""
@@ -215,10 +216,7 @@ def _await(job: Job, shards: Sequence[Shard]) -> None:
     latest = time.monotonic() + LAG
     while job.exists() and not all(map(job.is_done, shards)):
         if time.monotonic() > latest:
-            raise InputError(
-                f"shards that Ray has made are not seen in {job.folder}; put --out on storage "
-                "that all nodes share"
-            )
+            raise InputError(f"shards that Ray has made are not seen in {job.folder}; {SHARE}")
         os.listdir(job.folder)  # makes a network file system look again
         time.sleep(TICK)
 
