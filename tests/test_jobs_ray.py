@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -209,7 +210,7 @@ def test_what_actors_do_wrong(faults, message, ray, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray_engine, "Worker", worker(faults))
     shards, ticks = cut(4, 1), []
-    plan = SimpleNamespace(device="cpu", job=JobOptions(engine="ray", workers=1))
+    plan: Any = SimpleNamespace(device="cpu", job=JobOptions(engine="ray", workers=1))
     with Job(tmp_path / "out.job", {}) as job:
         with pytest.raises(InputError, match=message):
             ray_engine.work_on_ray(plan, job, shards, ticks.append)
