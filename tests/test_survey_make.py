@@ -180,6 +180,7 @@ def open_text(code):
         ("a=a.npz b=few.npz", "5 images in common"),
         ("a=a.npz b=b.npz --pairs-per-rater 28", "ask for fewer pairs"),
         ("a=a.npz b=b.npz --raters 0", "raters must be"),
+        ("a=a.npz b=b.npz --raters 2000 --pairs-per-rater 100", "at most 100000"),
         ("a=a.npz b=b.npz --language fr", "no language"),
         ("a=a.npz b=b.npz --language poor.yaml", "must be a text"),
         ("a=a.npz b=b.npz --language rich.yaml", "unknown key"),

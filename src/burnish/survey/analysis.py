@@ -56,7 +56,10 @@ def analyze(study: Study, answers: Sequence[Answer]) -> dict[str, Any]:
         answers: Its answers, all of them.
     """
     votes = [_vote(study, answer) for answer in answers if answer.choice != "join"]
-    raters = [row for place in range(len(study.raters)) if (row := _rater(study, place, votes))]
+    by_rater: dict[int, list[Vote]] = {}
+    for vote in votes:
+        by_rater.setdefault(vote.rater, []).append(vote)
+    raters = [_rater(study, place, by_rater[place]) for place in sorted(by_rater)]
     counted = {row["rater"] for row in raters if not row["excluded"]}
     pairs = [v for v in votes if v.trial.kind == "pair" and v.rater in counted]
     contests = [_contest(pairs, *names) for names in combinations(study.systems, 2)]
@@ -87,11 +90,8 @@ def _vote(study: Study, answer: Answer) -> Vote:
     return Vote(answer.rater, trial, answer.choice, answer.seconds)
 
 
-def _rater(study: Study, place: int, votes: Sequence[Vote]) -> dict[str, Any] | None:
-    """Return what is known of a rater, and why the votes do not count; None if nobody came."""
-    own = [vote for vote in votes if vote.rater == place]
-    if not own:
-        return None
+def _rater(study: Study, place: int, own: Sequence[Vote]) -> dict[str, Any]:
+    """Return what is known of a rater, and why the votes do not count."""
     pairs = [vote for vote in own if vote.trial.kind == "pair"]
     checks = [vote for vote in own if vote.trial.kind == "catch"]
     # Whoever cannot tell an image from noise has not looked.
@@ -156,12 +156,14 @@ def _bounds(interval: Interval) -> list[float]:
 
 
 def _classes(study: Study, pairs: Sequence[Vote]) -> list[dict[str, Any]]:
+    names = study.facts.get("classes") or []
     labels = sorted({vote.trial.label for vote in pairs if vote.trial.label is not None})
     rows = []
     for label in labels:
         votes = [vote for vote in pairs if vote.trial.label == label]
         found = _over_raters(votes, study.systems[1])
-        rows.append({"label": label, "votes": len(votes), **found})
+        name = names[label] if label < len(names) else str(label)
+        rows.append({"label": label, "class": name, "votes": len(votes), **found})
     return rows
 
 

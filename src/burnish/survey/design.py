@@ -59,7 +59,7 @@ def plan_trials(
     drills, checks, pool = (
         order[:practice],
         order[practice : practice + catch],
-        order[practice + catch :],
+        order[practice + catch :][: raters * pairs],  # more could not be shown
     )
     first = [
         _pair("practice", drills, one) for one in deal(practice, num_systems, 1, practice, rng)[0]
@@ -110,8 +110,8 @@ def deal(
         row = []
         for turn in turns:
             # Of the images that this rater has not seen: the least used, then by chance.
-            order = np.lexsort((rng.random(num_items), used[turn], total, ~free))
-            item = int(order[0])
+            rank = total + (used[turn] + rng.random(num_items)) / 4096
+            item = int(np.argmin(np.where(free, rank, np.inf)))
             free[item] = False
             used[turn, item] += 1
             total[item] += 1

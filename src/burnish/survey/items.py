@@ -36,6 +36,7 @@ class Items:
                 raise InputError(f"{file.path}: an id or a name occurs twice; make them unique")
         self.keys = [key for key in keys[0] if all(key in one for one in self._places)]
         self.labels = [self._label(key) for key in self.keys]
+        self.classes = next((file.classes for file in self.files if file.classes), None)
 
     def _label(self, key: Any) -> int | None:
         found = {

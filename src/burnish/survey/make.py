@@ -74,7 +74,7 @@ def make_study(
             images={
                 name: path_sha256(aside / "images" / f"{name}.png") for name in names.values()
             },
-            facts=_facts(sources, options, len(items.keys)),
+            facts=_facts(sources, options, items),
         )
         write_json(aside / "study.json", study.values())
         if out.exists():
@@ -117,10 +117,11 @@ def _trial(one: Planned, items: Items, systems: list[str], names: dict[Picture, 
     return Trial(one.kind, key, label, systems[left.system], systems[right.system], shown, spoiled)
 
 
-def _facts(sources: Mapping[str, Path], options: SurveyOptions, num_items: int) -> dict[str, Any]:
+def _facts(sources: Mapping[str, Path], options: SurveyOptions, items: Items) -> dict[str, Any]:
     return {
         "settings": plain(options),
-        "images_in_common": num_items,
+        "images_in_common": len(items.keys),
+        "classes": items.classes,
         "sources": {
             name: {"path": str(path), "sha256": path_sha256(Path(path))}
             for name, path in sources.items()

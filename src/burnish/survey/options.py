@@ -7,6 +7,7 @@ from burnish.errors import InputError
 from burnish.schema import Range, check
 
 MAX_LENGTH = 1000  # of a question
+MAX_TRIALS = 100_000  # of all raters
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,9 @@ class SurveyOptions:
         check(self)
         if len(self.question) > MAX_LENGTH:
             raise InputError(f"the question has more than {MAX_LENGTH} characters")
+        trials = self.raters * (self.pairs_per_rater + self.catch + self.practice)
+        if trials > MAX_TRIALS:
+            raise InputError(
+                f"{trials} trials in all; a study has at most {MAX_TRIALS}: ask for fewer raters "
+                "or fewer pairs"
+            )

@@ -3,14 +3,14 @@
 import os
 import struct
 import zlib
-from io import BytesIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from burnish.storage.image_file import write_png
+from burnish.samples import from_uint8
+from burnish.storage.image_file import encode_pngs
 
 # Of the chunk that pads a PNG: ancillary, private, safe to copy. Readers skip it.
 _CHUNK = b"paDd"
@@ -29,9 +29,7 @@ def encode(pixels: Tensor, factor: int) -> bytes:
     Enlarging is done here because browsers differ in how they do it.
     """
     large = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    target = BytesIO()
-    write_png(large, target)
-    return target.getvalue()
+    return next(encode_pngs(from_uint8(large)[None]))
 
 
 def padded(png: bytes, length: int) -> bytes:

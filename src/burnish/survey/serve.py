@@ -4,6 +4,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ class Survey:
             "status": status, "reason": reason[:300],
         }  # fmt: skip
         path_of_log = self.study.folder / "refused.log"
-        with self._log_lock, path_of_log.open("a", encoding="ascii") as file:
+        # A log that cannot be written must not stop votes.
+        with suppress(OSError), self._log_lock, path_of_log.open("a", encoding="ascii") as file:
             if file.tell() < MAX_LOG:
                 file.write(json.dumps(row) + "\n")
 

@@ -40,7 +40,11 @@ class Http(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, or close it."""
         if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread could be started
+                self._free.release()
+                raise
             return
         self.owner.refused(str(client_address[0]), "", "", 503, "too many connections")
         self.shutdown_request(request)
@@ -126,7 +130,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(414, "the address is too long")
             elif self.parse_request():
                 self._answer()
-            self.connection.settimeout(owner.seconds)
             self.wfile.flush()
         except TimeoutError as error:
             self.close_connection = True
@@ -185,6 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Length": str(len(reply.body)),
             "Connection": "close" if self.close_connection else "keep-alive",
         }
+        self.connection.settimeout(self.server.owner.seconds)
         self.send_response_only(reply.status)
         for name, value in fields.items():
             self.send_header(name, value)
