@@ -1,7 +1,8 @@
 """The gallery as a web application: what the page asks for, and who may ask."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from burnish.errors import InputError
 from burnish.gallery.climbs import Climbs
 from burnish.gallery.commands import commands
 from burnish.gallery.nearest import Nearest
-from burnish.gallery.sprites import PER_SPRITE, Sprites
+from burnish.gallery.sprites import Sprites
 from burnish.gallery.store import Store
 from burnish.gallery.table import Changes, describe, packed
 from burnish.report.pairs import Pairs, find_pairs, read_pairs
@@ -120,9 +121,19 @@ class Gallery:
 
     def _image_reply(self, make: Callable[[], bytes], kind: str) -> Reply:
         try:
-            return Reply(make(), kind, headers=KEEP)
+            with self._first():
+                return Reply(make(), kind, headers=KEEP)
         except InputError as error:  # an image that cannot be decoded
             raise Refused(500, " ".join(str(error).split())) from error
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
+        """Let the search for distances wait while a picture is made."""
+        if self.changes is None:
+            yield
+            return
+        with self.changes.pause():
+            yield
 
     def _json(self, request: Request, find: Callable[[int], Any]) -> Reply:
         row = self._row(request.values["row"])
@@ -147,12 +158,13 @@ class Gallery:
     def _rows(self, text: str) -> list[int]:
         """Read rows such as ``3,7-9``; at most as many as a sprite holds."""
         rows: list[int] = []
-        for part in text.split(",")[: PER_SPRITE + 1]:
+        most = self.sprites.per_sprite
+        for part in text.split(",")[: most + 1]:
             first, _, last = part.partition("-")
             start, end = self._row(first), self._row(last or first)
-            rows += range(start, min(end, start + PER_SPRITE) + 1)
-            if len(rows) > PER_SPRITE or end < start:
-                raise Refused(404, f"a sprite holds 1 to {PER_SPRITE} pairs")
+            rows += range(start, min(end, start + most) + 1)
+            if len(rows) > most or end < start:
+                raise Refused(404, f"a sprite holds 1 to {most} pairs")
         return rows
 
 

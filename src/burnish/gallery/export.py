@@ -12,7 +12,6 @@ from typing import Any
 from burnish.errors import InputError
 from burnish.files import check_target, write_aside
 from burnish.gallery.app import PAGE, Gallery, page
-from burnish.gallery.sprites import PER_SPRITE
 from burnish.gallery.table import packed
 from burnish.jobs.progress import progress
 
@@ -73,8 +72,8 @@ def _script(path: Path, name: str, values: dict[str, Any]) -> None:
 
 def _pictures(gallery: Gallery, folder: Path) -> None:
     count, sprites = len(gallery.pairs), gallery.sprites
-    starts = range(0, count, PER_SPRITE)
-    parts = [range(start, min(start + PER_SPRITE, count)) for start in starts]
+    starts = range(0, count, sprites.per_sprite)
+    parts = [range(start, min(start + sprites.per_sprite, count)) for start in starts]
     suffix = "png" if sprites.exact else "jpg"
     for number, rows in enumerate(progress("export", parts, count)):
         (folder / f"sprite-{number}.{suffix}").write_bytes(sprites.sprite(rows))

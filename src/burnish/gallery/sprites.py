@@ -19,7 +19,8 @@ from burnish.samples import to_uint8
 
 EXACT = 64
 REDUCED = 128
-PER_SPRITE = 48
+# As many pairs as a screen shows; of large images, which take long to read, fewer.
+PER_SPRITE, PER_REDUCED = 48, 12
 COLUMNS = 12
 # Values of images that are held at once, in float32.
 MAX_VALUES = 16 * 2**20
@@ -31,6 +32,7 @@ class Sprites:
     Attributes:
         size: ``(height, width)`` of a thumbnail.
         exact: Whether thumbnails are the images themselves.
+        per_sprite: Pairs in a sprite, at most.
         kind: Content type of a sprite.
         version: Changes when the files do, so that browsers keep no pictures of others.
     """
@@ -43,6 +45,7 @@ class Sprites:
         # Whole blocks of JPEG, so that neighbors do not bleed into each other.
         unit = 1 if self.exact else 8
         self.size = tuple(max(unit, round(side * scale / unit) * unit) for side in (height, width))
+        self.per_sprite = PER_SPRITE if self.exact else PER_REDUCED
         self.kind = "image/png" if self.exact else "image/jpeg"
         self._stamp = stamp([pairs.before.path, pairs.after.path])
         self.version = self._stamp[:12]

@@ -2,12 +2,14 @@
 
 import base64
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from burnish.gallery.sprites import COLUMNS, PER_SPRITE, Sprites
+from burnish.gallery.sprites import COLUMNS, Sprites
 from burnish.gallery.store import Store, stamp
 from burnish.report.figures import amplification
 from burnish.report.pairs import Pairs
@@ -42,7 +44,7 @@ def describe(pairs: Pairs, sprites: Sprites) -> dict[str, Any]:
         "shape": list(pairs.before.image_shape),
         "thumbnail": list(sprites.size),
         "exact": sprites.exact,
-        "per_sprite": PER_SPRITE,
+        "per_sprite": sprites.per_sprite,
         "sprite_columns": COLUMNS,
         "factor": amplification(*first),
         "files": [pairs.before.path.name, pairs.after.path.name],
@@ -110,6 +112,19 @@ class Changes:
         self.share, self.values = 0.0, np.full(len(pairs), np.nan, "f4")
         self._pairs, self._store = pairs, store
         self.error = ""
+        self._free, self._paused = threading.Condition(), 0
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Wait, so that something more urgent has the processor."""
+        with self._free:
+            self._paused += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._paused -= 1
+                self._free.notify_all()
 
     def start(self) -> threading.Thread:
         """Begin; the thread ends with the process."""
@@ -130,6 +145,8 @@ class Changes:
     def _find(self) -> bytes:
         size = max(1, 2**21 // int(np.prod(self._pairs.before.image_shape)))
         for start in range(0, len(self._pairs), size):
+            with self._free:
+                self._free.wait_for(lambda: not self._paused)
             rows = range(start, min(start + size, len(self._pairs)))
             before, after = (side.images for side in self._pairs.read(rows))
             self.values[start : rows.stop] = torch.linalg.vector_norm(

@@ -41,7 +41,7 @@ def galleries(pair: Pairs) -> dict[str, Any]:
     return {
         "factor": factor,  # that differences are amplified by
         # Whole multiples of small images.
-        "width": side * (96 // side) if side <= 48 else max(96, min(side, 256)),
+        "width": side * (96 // side) if side <= 48 else max(96, min(side, 380)),
         "smooth": side > 96,
         "encoding": _encoding(side),
         "grid": pairs_grid(

@@ -27,6 +27,8 @@ def headline(source: Source) -> tuple[str, str]:
         return said, f"Best validation score: {score:.4f} at step {step:,}."
     pair = source.pair
     assert pair is not None
+    if not source.card:
+        return f"{len(pair):,} pairs of images, before and after.", ""
     said = f"{len(pair):,} images refined by {_name(source.card.get('guide', 'a guide'))}."
     if pair.ledger is None or not len(pair.ledger["id"]):
         return said, ""

@@ -100,6 +100,7 @@ function follow() {
 function introduce() {
   const { files, card, left_out: [before, after] } = data.facts;
   const { guide, settings } = card;
+  document.body.classList.toggle("exact", data.facts.exact);
   byId("title").textContent = files[1];
   document.title = `${files[1]} · burnish view`;
   const parts = [`before: ${files[0]}`];
