@@ -372,6 +372,7 @@ FIELDS += [
         ("rows", {"base": {"generator": "g", "sweep": {"eps": [1, 2]}}}, "one value"),
         ("summary", {}, "nothing was measured"), ("summary", {"x": {}}, "has not the rows"),
         ("summary", {"plain": {"base": {"fid": 1}}}, "keys and values"),
+        ("summary", {"plain": {"base": {"fid": {"std": 1.0}}}}, "'mean'"),
         ("results", [], "has not the rows"), ("results", 5, "results"),
         ("results", [{"row": "base"}], "is missing"),
         ("rank_correlation", {"a": {"b": VALUE}}, "unknown metrics"),
@@ -385,6 +386,10 @@ FIELDS += [
         ("chosen", {}, "no settings"), ("words", None, "no result of burnish tune"),
     ]
 ]  # fmt: skip
+FIELDS += [
+    ("tuning.json", put("tuning.json", b'{"verdict": "use", "words": "Use."}'), "no result of"),
+    ("mine/adapt.json", put("mine/adapt.json", b'{"num_steps": 5}'), "damaged"),
+]
 FIELDS += [
     ("mine/adapt.json", changed("mine/adapt.json", ADAPT, **{key: value}), "damaged")
     for key, value in [

@@ -198,7 +198,7 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
         found = kind(**filled)
         check(found)
         return found
-    except InputError as error:
+    except (InputError, TypeError) as error:  # or a field without a default is missing
         raise InputError(f"{where}: {error}") from error
 
 

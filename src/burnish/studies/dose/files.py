@@ -60,9 +60,10 @@ def read_tuning(path: Path) -> dict[str, Any]:
         InputError: It is no such file.
     """
     found = read_json(path)
-    if not all(isinstance(found.get(key), str) for key in ("verdict", "words")):
+    has_words = all(isinstance(found.get(key), str) for key in ("verdict", "words"))
+    if not has_words or "chosen" not in found:
         raise InputError(f"{path}: no result of burnish tune")
-    chosen, where = found.get("chosen"), f"{path}: chosen"
+    chosen, where = found["chosen"], f"{path}: chosen"
     if chosen is not None:
         if not chosen:
             raise InputError(f"{where}: no settings")
