@@ -224,6 +224,26 @@ def test_a_vote_that_cannot_be_written_is_not_acknowledged(study, server, monkey
     assert [answer.trial for answer in read_answers(study)[0]] == [0, 1]
 
 
+def test_a_vote_is_on_the_disk_before_it_is_acknowledged(study, server, monkeypatch):
+    token, sync, sizes = study.raters[0].token, os.fsync, []
+
+    def recorded(file):
+        sizes.append(os.fstat(file).st_size)
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("burnish.survey.answers.os.fsync", recorded)
+        assert send(server, token) == (200, 1)
+        assert sizes == [study.answers.stat().st_size]
+
+        def fail(file):
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr("burnish.survey.answers.os.fsync", fail)
+        assert send(server, token, trial=1)[0] == 503
+    assert len(read_answers(study)[0]) == 1
+
+
 def test_a_line_that_was_cut_off_is_set_aside(study):
     line = row(rater=0, trial=0) + "\n"
     study.answers.write_text(line + line[:30])
