@@ -6,6 +6,7 @@ extractors, by rounding to the nearest of 256 levels; all levels survive a round
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,10 +43,12 @@ class Samples:
         for name, values in (("labels", self.labels), ("ids", self.ids)):
             if values is not None and tuple(values.shape) != shape[:1]:
                 raise InputError(f"{shape[0]} images but {name} of shape {list(values.shape)}")
-        if not bool(torch.isfinite(self.images).all()):
+        if not self.images.numel():
+            return
+        low, high = (value.item() for value in self.images.aminmax())  # NaN if one value is
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise InputError("the images contain NaN or infinite values")
-        if shape[0] and (self.images.min() < 0 or self.images.max() > 1):
-            low, high = self.images.min().item(), self.images.max().item()
+        if low < 0 or high > 1:
             raise InputError(f"images must lie in [0, 1]; these span [{low:.3g}, {high:.3g}]")
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ class Samples:
 
 def to_uint8(images: Tensor) -> Tensor:
     """Round images in [0, 1] to the nearest of 256 levels; uint8 of the same shape."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+    return (images * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def from_uint8(images_uint8: Tensor) -> Tensor:

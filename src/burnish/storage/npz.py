@@ -88,7 +88,7 @@ def write(
         with _member(archive, "arr_0", (num_images, height, width, channels), "|u1") as stream:
             for batch in chain([first], samples):
                 pixels = to_uint8(batch.images).permute(0, 2, 3, 1).contiguous()
-                stream.write(pixels.numpy().tobytes())
+                stream.write(pixels.numpy().data)
                 here = slice(place, place + len(batch))
                 ids[here] = batch.ids.numpy()
                 if batch.labels is not None:
