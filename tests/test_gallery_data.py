@@ -161,6 +161,7 @@ def test_a_path_ends_at_the_stored_image_and_climbs_as_the_ledger_says(pairs):
         ({"settings": None}, "no card"),
         ({"guide": {"name": "mine", "sha256": "0" * 64}}, "--guide"),
         ({"settings": {"eps": "wide"}}, "eps"),
+        ({"settings": {"eps": 1.0, "num_steps": 10**12}}, "1,000 steps"),
         ({"settings": {"objective": "mine", "eps": 1.0}}, "objective"),
     ],
 )
@@ -171,6 +172,23 @@ def test_a_path_that_cannot_be_found_says_why(refined, pairs, change, missing):
         climbs([0])
     gallery = Gallery(pairs)
     assert isinstance(gallery.data()["commands"]["lines"], list)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guide": ["<b>"]},
+        {"guide": {"name": 3, "sha256": 4, "refine": {"no": "such"}, "realness": {}}},
+        {"settings": [1]},
+        {"batch_size": "many", "precision": 3, "labels": {}, "compile": "<i>"},
+        {"threshold": "x", "num_steps": {}},
+    ],
+)
+def test_a_strange_card_takes_nothing_away_but_the_path(pairs, change):
+    pairs.card.update(change)
+    gallery = Gallery(pairs)
+    assert gallery.data()["count"] == COUNT
+    assert isinstance(gallery.climbs.missing, str)
 
 
 def test_another_guide_than_that_of_the_card_is_refused(pairs):

@@ -23,6 +23,7 @@ from burnish.samples import to_uint8
 MAX_SIDE = 256
 # Every call of the guide has so many images. More than this would be a long wait for one.
 MAX_BATCH = 64
+MAX_STEPS = 1000
 
 
 class Climbs:
@@ -51,7 +52,8 @@ class Climbs:
             self.missing = "The guide does not ship with burnish; name its file by --guide."
         else:
             try:
-                settings_of_card(pairs.card)
+                if settings_of_card(pairs.card).num_steps > MAX_STEPS:
+                    self.missing = f"Paths of more than {MAX_STEPS:,} steps are not shown."
             except InputError as error:
                 self.missing = str(error)
         if guide and not self.missing:
@@ -116,7 +118,8 @@ class Climbs:
             card = self._pairs.card
             assert self.source is not None
             guide = load_guide(self.source)
-            known = card.get("guide", {}).get("sha256")
+            named = card.get("guide")
+            known = named.get("sha256") if isinstance(named, dict) else None
             if known and guide.card.get("sha256") != known:
                 raise InputError(f"{self.source} is not the guide that refined these images")
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,7 +128,7 @@ class Climbs:
                 guide.to(device),
                 settings_of_card(card),
                 precision=precision if precision in ("float32", "bfloat16") else "float32",
-                batch_size=min(int(card.get("batch_size") or 32), MAX_BATCH),
+                batch_size=_batch_size(card),
             )
         return self._loaded
 
@@ -134,6 +137,11 @@ class Climbs:
         if known is not None:
             return known[torch.tensor(list(rows))].to(refiner.device)
         return refiner.logits(images.to(refiner.device)).argmax(1)
+
+
+def _batch_size(card: dict[str, Any]) -> int:
+    size = card.get("batch_size")
+    return min(size, MAX_BATCH) if isinstance(size, int) and size > 0 else 32
 
 
 def _shown(images: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from contextlib import suppress
 from typing import Any
 
 from burnish.errors import InputError
@@ -68,13 +69,14 @@ def commands(pairs: Pairs, guide: str | None) -> dict[str, Any]:
 
 def _sampling(pairs: Pairs) -> str | None:
     """Return the command that samples one seed, if a shipped generator made the images before."""
-    path = card_path(pairs.before.path)
-    if not path.is_file():
+    try:
+        card = read_json(card_path(pairs.before.path))
+    except InputError:
         return None
-    card = read_json(path)
     for name, folder in shipped("generator").items():
         if read_json(folder / "card.json") == card.get("generator"):
-            steps = f" --num-steps {int(card['num_steps'])}" if card.get("num_steps") else ""
+            steps = card.get("num_steps")
+            steps = f" --num-steps {steps}" if isinstance(steps, int) else ""
             return f"burnish sample {shlex.quote(name)} --seeds {ID}{steps} --out one.npz"
     return None
 
@@ -86,7 +88,8 @@ def _setting_flags(settings: RefineSettings, card: dict[str, Any]) -> list[str]:
     for preset in (usual, "golan24-pgd", "golan24-sgld", "bigroc"):
         base = PRESETS[preset]
         if preset == "joint" and isinstance(guide.get("refine"), dict):
-            base = dataclasses.replace(base, **guide["refine"])
+            with suppress(TypeError, InputError):  # of another version
+                base = dataclasses.replace(base, **guide["refine"])
         wanted, given = plain(settings), plain(base)
         # What is None cannot be said on the command line.
         if all(given[name] is None for name, value in wanted.items() if value is None):

@@ -42,7 +42,11 @@ const view = {
       if (low !== null || high !== null) hash.set(key, `${low ?? ""}..${high ?? ""}`);
     }
     const url = `#${hash}`;
-    history[opens ? "pushState" : "replaceState"](null, "", url);
+    try {
+      history[opens ? "pushState" : "replaceState"](null, "", url);
+    } catch {
+      // Some browsers take a limited number of addresses per minute; the next change comes through.
+    }
   },
 
   get isFiltered() {
