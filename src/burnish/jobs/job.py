@@ -189,6 +189,8 @@ class Job(LockedFolder):
             }
             record["seconds"] = time.perf_counter() - began
             write_json(aside / RECORD, record)
+            if not self.is_done(shard):  # a half that a loss of power, or half a removal, has left
+                shutil.rmtree(self.folder / shard.name, ignore_errors=True)
             with contextlib.suppress(FileExistsError):  # without locks, another process made it
                 _rename(aside, self.folder / shard.name)
         finally:
