@@ -95,6 +95,27 @@ def test_both_images_fit_a_phone_at_one_size_on_whole_pixels(study, served):
         assert not browser.complaints()
 
 
+def test_whoever_opens_the_bare_address_gets_a_place_and_reads_the_language(tmp_path):
+    study = make_small(tmp_path, raters=1, language="de")
+    survey = Survey(study, join=True)
+    with Server(survey.routes) as server, Browser() as browser:
+        browser.open(server.url)
+        browser.wait("!document.getElementById('welcome').hidden")
+        assert "Sie sehen 9 Bildpaare" in browser.text()
+        browser.click("#start")
+        browser.wait("location.pathname.length > 1 && open")
+        assert browser.run("return [document.documentElement.lang, document.title]") == [
+            "de", study.question,
+        ]  # fmt: skip
+        vote(browser, 0, browser.press, "ArrowRight")
+        browser.open(server.url)
+        browser.wait("!document.getElementById('welcome').hidden")
+        browser.click("#start")
+        browser.wait("document.body.innerText.includes('vergeben')")
+    survey.close()
+    assert [a.choice for a in read_answers(study)[0]] == ["join", "right"]
+
+
 def test_a_lost_connection_loses_no_vote_and_makes_no_second_one(study, served):
     server, _ = served
     with Browser() as browser:

@@ -154,7 +154,7 @@ async function vote(choice) {
 
 async function enter() {
   const {link} = await insist("/join", {});
-  if (link) location.replace(link);
+  if (link) location.replace(`${link}#start`);
   else {
     part("done");
     $("said").textContent = state.texts.full;
@@ -175,6 +175,6 @@ $("start").addEventListener("click", () => (here ? show() : enter()));
 (async () => {
   state = await insist(here ? `${here}/state` : "/entrance");
   words();
-  if (here && state.next > 0) show();
+  if (here && (state.next > 0 || location.hash === "#start")) show();
   else part("welcome");
 })();
