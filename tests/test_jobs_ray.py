@@ -200,7 +200,9 @@ def worker(faults):
             {0: "busy", 1: "raises", 2: "dies", 3: ["bad"]},
             "3 of 4 shards failed; 00000001-00000001: 3 workers broke: RuntimeError: no memory$",
         ),
-        (dict.fromkeys(range(4), "dies"), "Ray workers keep breaking"),
+        pytest.param(
+            dict.fromkeys(range(4), "dies"), "Ray workers keep breaking", marks=pytest.mark.slow
+        ),
         ({"open": "node x does not see y"}, "^node x does not see y$"),
     ],
     ids=["some", "all", "unseen"],
