@@ -20,7 +20,7 @@ from burnish.hub import shipped
 from burnish.jobs.job import Job, Shard, cut
 from burnish.jobs.options import IN_PYTHON, EvaluateOptions, JobOptions
 from burnish.jobs.parts import ticked
-from burnish.jobs.plan import Plan, Tick, checked, found_plan, resolve_device
+from burnish.jobs.plan import Plan, Tick, checked, found_plan, job_path, resolve_device
 from burnish.jobs.sides import (
     Side,
     check_reference,
@@ -126,6 +126,8 @@ class EvaluatePlan(Plan):
         except InputError:
             return None
         plan = result.get("plan")
+        if self.save_reference and not self.save_reference.exists():
+            return None
         return result if isinstance(plan, dict) and not self.differs(plan) else None
 
 
@@ -158,7 +160,7 @@ def plan_evaluate(
     check_reference(reference)
     real_path = Path(split_rows(reference)[0])
     if save_reference:
-        check_target(save_reference, generated, real_path, force=job.force)
+        check_target(save_reference, generated, real_path)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
     if out:
@@ -185,7 +187,7 @@ def plan_evaluate(
     }
     place = out or _cached(hashes)
     size = job.shard_size or found_plan(place, job).shard_size
-    return checked(EvaluatePlan(
+    plan = checked(EvaluatePlan(
         out=place, json=out is not None, generated=str(generated), reference=reference,
         num_reference_images=count, features=name, num_images=len(file),
         num_neighbors=given.num_neighbors, tile=given.tile, padding=given.padding,
@@ -195,6 +197,9 @@ def plan_evaluate(
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
         opened=Opened(Side(len(file), file.rows), real, extractor), **hashes,
     ))  # fmt: skip
+    if save_reference and plan.finished() is None and not job_path(place).exists():
+        check_target(save_reference, force=job.force)  # not what a killed job has written
+    return plan
 
 
 def _cached(hashes: dict[str, str]) -> Path:

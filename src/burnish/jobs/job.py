@@ -182,12 +182,9 @@ class Job(LockedFolder):
         try:
             yield aside, record
             files = {path.name: path_sha256(path) for path in sorted(aside.iterdir())}
-            record |= {
-                "num_images": shard.num_images,
-                "sha256": files,
-                "host": socket.gethostname(),
-            }
-            record["seconds"] = time.perf_counter() - began
+            record |= {"num_images": shard.num_images, "sha256": files}
+            record["host"] = socket.gethostname()
+            record.setdefault("seconds", time.perf_counter() - began)
             write_json(aside / RECORD, record)
             if not self.is_done(shard):  # a half that a loss of power, or half a removal, has left
                 shutil.rmtree(self.folder / shard.name, ignore_errors=True)
