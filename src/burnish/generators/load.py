@@ -1,7 +1,6 @@
 """Generators by name, path or hub id; a new kind is added to :func:`load_generator`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from burnish.errors import InputError
 from burnish.generators.base import Generator
@@ -9,7 +8,7 @@ from burnish.generators.consistency import ConsistencyModel
 from burnish.generators.diffusion import DiffusionModel
 from burnish.generators.latent import LatentModel
 from burnish.hub import find
-from burnish.schema import Range, read
+from burnish.schema import read
 
 
 def load_generator(
@@ -29,7 +28,7 @@ def load_generator(
     """
     name = str(source)
     if num_steps is not None:
-        read(Annotated[int, Range(1, 10_000)], num_steps, "num_steps")
+        read(int, num_steps, "num_steps")
     path = find("generator", name)
     steps = {} if num_steps is None else {"num_steps": num_steps}
     if DiffusionModel.is_in(path):

@@ -15,7 +15,7 @@ from burnish.checkpoint import Card, load_weights
 from burnish.documents import load_json
 from burnish.errors import InputError
 from burnish.networks.build import outline
-from burnish.networks.sizes import Blocks, Channels, Classes, Share, Side, Width, Widths
+from burnish.networks.sizes import Blocks, Channels, Classes, Share, Width, Widths
 from burnish.schema import Range, read
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class UNetConfig:
     """What the ``config.json`` of a ``UNet2DModel`` says of its size; the rest is left to it."""
 
     open = True
-    sample_size: Side | None = None
+    sample_size: Annotated[int | None, Range(1, 1024)] = None
     in_channels: Channels = 3
     out_channels: Channels = 3
     num_class_embeds: Classes | None = None
@@ -40,6 +40,11 @@ class UNetConfig:
     num_train_timesteps: Annotated[int | None, Range(1, 1e6)] = None
     dropout: Share = 0.0
     norm_eps: Annotated[float, Range(0, 1, above=True)] = 1e-5
+    downsample_padding: Annotated[int, Range(0, 1)] = 1
+    freq_shift: Annotated[float, Range(0, 1)] = 0
+    mid_block_scale_factor: Annotated[float, Range(1e-3, 1e3)] = 1
+    center_input_sample: bool = False
+    flip_sin_to_cos: bool = True
     down_block_types: tuple[str, ...] = ()
     up_block_types: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ from burnish.schema import Range, read
 from burnish.storage.formats import open_samples
 
 CARD = ("num_images", "feature_extractor", "extractor_sha256", "source")
-MAX_FEATURES = 16_384
+MAX_FEATURES, LARGEST = 16_384, 1e15
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,10 @@ def _shape(archive: ZipFile, name: str) -> tuple[int, ...] | None:
 def _floats(archive: ZipFile, name: str) -> Array:
     with archive.open(f"{name}.npy") as stream:
         array = npy.read_array(stream, allow_pickle=False)
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not np.isfinite(array).all():
         raise InputError(f"{name} must hold finite floating-point numbers, not {array.dtype}")
+    if array.size and np.abs(array).max() > LARGEST:
+        raise InputError(f"{name} holds numbers beyond {LARGEST:g}, which no features reach")
     return array
 
 
