@@ -248,6 +248,14 @@ def test_no_more_actors_than_find_room(monkeypatch):
     assert needs({"big": {"CPU": 64.0}}, "cpu") == {"CPU": 8} and needs({}, "cpu") == {"CPU": 1}
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "x:y"])
+def test_a_cluster_that_is_not_there_is_named_at_once(address):
+    from burnish.jobs.ray_cluster import reach
+
+    with pytest.raises(InputError, match=rf"no Ray cluster answers at {address} \(RAY_ADDRESS\)"):
+        reach(address)
+
+
 def columns(count, **more):
     images = np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
     return {"image": images, "label": np.arange(count) % 10, "id": np.arange(count), **more}

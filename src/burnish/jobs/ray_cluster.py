@@ -4,14 +4,17 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from burnish.errors import InputError
 
 # Cores of an actor without GPU, at most; more make one network of small images hardly faster.
 MAX_CPUS = 8
+KNOCK_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -32,10 +35,11 @@ def cluster() -> Iterator[Any]:
         yield ray
         return
     before = signal.getsignal(signal.SIGTERM)
+    where = os.environ.get("RAY_ADDRESS", "")
+    reach(where)
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        where = os.environ.get("RAY_ADDRESS")
         what = f"connect to the Ray cluster {where} (RAY_ADDRESS)" if where else "start Ray here"
         raise InputError(f"cannot {what}: {first_line(error)}") from error
     with contextlib.suppress(ValueError):  # not in the main thread
@@ -46,6 +50,24 @@ def cluster() -> Iterator[Any]:
             yield ray
     finally:
         ray.shutdown()
+
+
+def reach(address: str) -> None:
+    """Knock at ``host:port`` or ``ray://host:port``; Ray itself would wait for minutes.
+
+    Raises:
+        InputError: Nobody is there, or it is no address.
+    """
+    if address in ("", "auto", "local"):
+        return
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        with socket.create_connection((parts.hostname or "", parts.port or 0), KNOCK_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address} (RAY_ADDRESS): {first_line(error)}"
+        ) from error
 
 
 def living_nodes(ray: Any) -> dict[str, dict[str, float]]:
