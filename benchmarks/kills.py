@@ -17,6 +17,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ import burnish.cli.main
 from burnish.files import provenance, read_json, write_json
 from burnish.guide import load
 from burnish.jobs import evaluate, refine, sample
+from burnish.jobs.options import JobOptions
 
 PRELOADED = (load, evaluate, refine, sample)  # what a fork need not import
 REFINE = (
@@ -355,6 +357,27 @@ def do_stops(seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def overhead(num_images: int, size: int = 64, rounds: int = 5) -> dict[str, Any]:
+    """Return what a shard costs: processor time of a job in many shards against one, in turns."""
+    settings = {"num_steps": 2, "precision": "float32", "compile": "never"}
+    times: dict[int, list[float]] = {num_images: [], size: []}
+    for _ in range(rounds):
+        for shard_size, found in times.items():
+            plan = refine.plan_refine(
+                Path("source.npz"), "fashion_mnist", Path("o.npz"),
+                job=JobOptions(force=True, shard_size=shard_size), **settings,
+            )  # fmt: skip
+            began = time.process_time()
+            plan.run()
+            found.append(time.process_time() - began)
+    differences = [b - a for a, b in zip(*times.values(), strict=True)]
+    per_shard = statistics.median(differences) / (-(-num_images // size) - 1)
+    return {
+        "images_per_shard": list(times), "processor_seconds": list(times.values()),
+        "seconds_per_shard": per_shard, "share_of_half_a_minute": per_shard / 30,
+    }  # fmt: skip
+
+
 def main(
     out: Path = Path("results/kills.json"),
     only: tuple[str, ...] = (),
@@ -392,6 +415,8 @@ def main(
             keep("refine, two at once", do_pairs(seed))
         if not only or "stops" in only:
             keep("stops", do_stops(seed))
+        if not only or "overhead" in only:
+            keep("overhead", overhead(num_images))
 
 
 if __name__ == "__main__":

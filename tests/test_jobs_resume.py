@@ -246,7 +246,7 @@ def test_a_job_stopped_before_its_first_shard_leaves_nothing(folder, plan_of, mo
 
 
 OTHERS = {
-    "eps": {"eps": 0.5},
+    "settings.eps": {"eps": 0.5},
     "batch_size": {"batch_size": 3},
     "shard_size": {"options": here(shard_size=6)},
     "labels": {"labels": "pseudo"},
@@ -260,8 +260,7 @@ def test_another_command_is_refused_with_the_field_that_differs(
     stop_after(1, folder, plan_of, monkeypatch, KeyboardInterrupt())
     if field == "input_sha256":
         write(folder / "source.npz", 3)
-    field = "settings" if field == "eps" else field
-    plan = plan_of["refine"](folder, **OTHERS.get("eps" if field == "settings" else field, {}))
+    plan = plan_of["refine"](folder, **OTHERS.get(field, {}))
     with pytest.raises(InputError, match=rf"another job, whose {field} is .* --restart"):
         plan.run()
     assert (folder / "out.npz.job/00000000-00000003").exists()

@@ -91,9 +91,10 @@ class Plan(ABC):
         for name in names:
             here, there = own[name], found.get(name)
             if name not in self.chosen or type(here) is not type(there):
+                field, here, there = _difference(name, here, there)
                 raise InputError(
-                    f"{where} holds another job, whose {name} is {_short(there)} and not "
-                    f"{_short(here)}; give the same again, --restart, or another --out"
+                    f"{where} holds another job, whose {field} is {_short(there)} and not "
+                    f"{_short(here)}; give the same again, --restart, or another name"
                 )
         return dataclasses.replace(self, **{name: found[name] for name in names})
 
@@ -203,6 +204,15 @@ def _is_there(out: Path) -> bool:
     if is_remote(out):
         return exists(out)
     return out.exists() and not (out.is_dir() and not any(out.iterdir()))
+
+
+def _difference(name: str, here: Any, there: Any) -> tuple[str, Any, Any]:
+    """Return where two values differ first, by name, and what they are there."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in here:
+            if here[key] != there.get(key):
+                return _difference(f"{name}.{key}", here[key], there.get(key))
+    return name, here, there
 
 
 def _short(value: Any) -> str:
