@@ -75,7 +75,8 @@ def main(
             after.unlink()
     result = {
         "command": f"python {' '.join(sys.argv)}", "images": str(real or "noise"), "rows": rows,
-        "bytes_torch": _torch(), "cores": os.cpu_count(), "load": os.getloadavg()[0], **provenance(),
+        "bytes_torch": _torch(), "cores": os.cpu_count(), "load": os.getloadavg()[0],
+        **provenance(),
     }  # fmt: skip
     if out:
         write_json(out, result)
@@ -83,9 +84,10 @@ def main(
 
 def _torch() -> int:
     """Return what torch alone takes when it is imported."""
-    code = "import torch, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Of the process itself: what getrusage says of a child begins with its parent's memory.
+    code = "import torch, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout) * 1024
+    return _high_water(done.stdout)
 
 
 def _images(real: Path | None) -> np.ndarray:
@@ -103,7 +105,7 @@ def _pairs(folder: Path, images: np.ndarray, size: int) -> tuple[Path, Path]:
     many = np.resize(images, (size, *images.shape[1:]))
     labels = np.arange(size) % 10
     np.savez(before, arr_0=many, arr_1=labels)
-    moved = (many // 8 * 7 + random.integers(0, 30, (size, 1, 1, 1))).astype(np.uint8)
+    moved = many // 8 * 7 + random.integers(0, 30, (size, 1, 1, 1), np.uint8)
     np.savez(after, arr_0=moved, arr_1=labels)
     realness = random.normal(0, 2, size)
     gain = random.normal(2, 1, size)
@@ -198,11 +200,11 @@ def _shown(url: str) -> dict[str, Any]:
 
 def _peak(pid: int) -> int:
     """Return the most memory that a process has held, as Linux counts it (ru_maxrss)."""
-    (line,) = [
-        line
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    ]
+    return _high_water(Path(f"/proc/{pid}/status").read_text())
+
+
+def _high_water(status: str) -> int:
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
