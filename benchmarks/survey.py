@@ -184,7 +184,8 @@ def main(
         idle = psutil.Process(server.pid)
         result = {
             "raters": raters, "seconds": seconds, "seconds_of_thought": THINK,
-            "cores": os.cpu_count(), "load_average": os.getloadavg()[0], **killed,
+            "cores": os.cpu_count(), "load_average": os.getloadavg()[0],
+            "niceness": os.nice(0), **killed,
             "requests_repeated": load.repeated,
             "milliseconds": {kind: spread(found) for kind, found in load.seconds.items()},
             "server_mebibytes": idle.memory_info().rss / 2**20,
