@@ -387,6 +387,9 @@ def main(
     """Do all cases, or those of these names, and keep what came of each."""
     out, here = out.absolute(), Path(__file__).resolve().parent
     torch.set_num_threads(1)
+    for number in WAYS_TO_STOP:  # nohup, and the shell's &, have some ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def keep(name: str, row: Any) -> None:
         found = read_json(out) if out.exists() else {}
