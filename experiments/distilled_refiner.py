@@ -40,7 +40,7 @@ PRECISION, REPEATS = "bfloat16", 3
 EXTRACTORS = ("cifar10/plain", "cifar10/wide", "cifar10/views", INCEPTION)
 REAL, GENERATED = "15000-19999", "19000-19999"
 # It scores fewer, and not all that is compared.
-REAL_BY_INCEPTION, BY_INCEPTION = "15000-17499", ("guide, 5 steps", "learned")
+REAL_BY_INCEPTION, BY_INCEPTION = "15000-17499", ("guide, 5 steps", "guide, 1 step", "learned")
 
 
 def real_rows(extractor: str) -> str:
