@@ -66,7 +66,7 @@ def raising(error):
 )  # fmt: skip
 def test_whatever_ends_a_command_is_said_on_one_line(monkeypatch, capsys, run, code, said):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert ends(monkeypatch, capsys, run, "sample") == (code, f"burnish: {said}\n")
+    assert ends(monkeypatch, capsys, run, "report") == (code, f"burnish: {said}\n")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 

@@ -19,6 +19,9 @@ from burnish.progress import Lossy
 
 # What to do after a stop, by command.
 RESUMING = {
+    "sample": "give the same command again to go on",
+    "refine": "give the same command again to go on",
+    "evaluate": "give the same command again to go on",
     "adapt": "give the same command again to go on",
     "distill": "give the same command again to go on",
     "train": "give the same command again to go on",
