@@ -74,11 +74,10 @@ def settings_of(kind: type) -> tuple[Setting, ...]:
 
 
 def _setting(field: Any, hint: Any, helps: dict[str, str]) -> Setting:
-    span = None
-    if typing.get_origin(hint) is Annotated:
-        hint, *extras = typing.get_args(hint)
-        span = next((extra for extra in extras if isinstance(extra, Range)), None)
-    inner, optional = _without_none(hint)
+    annotated = typing.get_origin(hint) is Annotated
+    inner, optional = _without_none(typing.get_args(hint)[0] if annotated else hint)
+    of = typing.get_args(inner)[0] if typing.get_origin(inner) is tuple else hint  # of its items
+    span = next((one for one in typing.get_args(of)[1:] if isinstance(one, Range)), None)
     choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
     return Setting(
         field.name, inner, optional, choices, span, field.default, helps.get(field.name, "")
@@ -126,7 +125,8 @@ def check(config: Any) -> None:
         if setting.choices and value not in setting.choices:
             raise unknown(setting.name, str(value), map(str, setting.choices))
         span = setting.range or (Range() if setting.type is float else None)
-        if span and value not in span:  # pyright: ignore[reportOperatorIssue]
+        items: Any = value if isinstance(value, tuple) else (value,)
+        if span and not all(item in span for item in items):
             raise InputError(f"{setting.name} must be {span}, not {shown(value)}")
 
 
