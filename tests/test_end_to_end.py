@@ -140,7 +140,7 @@ FAULTS = {
     "no output name": (["refine", "base.npz", "--guide", "fashion_mnist", "--out", "."], "'.'"),
     "wrong channels for a feature extractor": (
         ["evaluate", "rgb.npz", "--reference", "fashion_mnist/plain"],
-        "shape [3, 28, 28]",
+        "not [3, 28, 28]",
     ),
     "output below a file": (
         ["refine", "base.npz", "--guide", "fashion_mnist", "--out", "bare.npz/x.npz"],
@@ -160,7 +160,7 @@ FAULTS = {
     ),
     "misspelt training": (["train", "joints", str(EXPERIMENT)], "did you mean 'joint'"),
     "missing experiment": (["train", "joint", "nowhere.yaml"], "nowhere.yaml"),
-    "report over images": (["report", "base.npz", "--out", "rgb.npz"], "must be .html"),
+    "report over images": (["report", "base.npz", "--out", "rgb.npz"], "rgb.npz exists"),
     "nothing to report": (["report", "nowhere"], "nowhere"),
 }  # fmt: skip
 

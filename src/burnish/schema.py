@@ -1,7 +1,7 @@
 """Settings as frozen dataclasses: how plain values become them, and what flags are made of.
 
-A field states everything about a setting once: its type, its default, its range
-(``Annotated[float, Range(0)]``) and, as the string below it, its help text.
+A field states everything about a setting once: type, default, range (``Annotated[int, Range(0)]``)
+and, as the string below it, its help text.
 """
 
 import ast
@@ -76,7 +76,8 @@ def settings_of(kind: type) -> tuple[Setting, ...]:
 def _setting(field: Any, hint: Any, helps: dict[str, str]) -> Setting:
     annotated = typing.get_origin(hint) is Annotated
     inner, optional = _without_none(typing.get_args(hint)[0] if annotated else hint)
-    of = typing.get_args(inner)[0] if typing.get_origin(inner) is tuple else hint  # of its items
+    items = typing.get_args(inner)
+    of = items[0] if items[1:] == (...,) else hint  # of tuple[T, ...], the range of its items
     span = next((one for one in typing.get_args(of)[1:] if isinstance(one, Range)), None)
     choices = typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
     return Setting(
