@@ -125,8 +125,10 @@ def test_what_is_closed_decides_over_no_job(line, said):
 def test_a_pipe_that_nobody_reads_ends_the_command_quietly(stream, word, code):
     reader, writer = os.pipe()
     os.close(reader)
-    others = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    pipes = [writer if name == stream else subprocess.PIPE for name in ("stdout", "stderr")]
     command = [sys.executable, "-m", "burnish", word]
-    done = subprocess.run(command, text=True, check=False, timeout=60, **others)
+    done = subprocess.run(
+        command, text=True, check=False, timeout=60, stdout=pipes[0], stderr=pipes[1]
+    )
     os.close(writer)
     assert done.returncode == code and not (done.stderr or done.stdout)

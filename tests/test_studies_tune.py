@@ -35,8 +35,9 @@ class Pixels:
 
     sha256 = "0" * 64
 
-    def __init__(self, name, independent, columns=slice(None)):
+    def __init__(self, name, independent, columns=slice(None), **facts):
         self.name, self.independent, self.columns = name, independent, columns
+        vars(self).update(facts)
 
     def __call__(self, images_uint8):
         return Features(images_uint8[..., self.columns].float().mean(2).flatten(1) / 255, None)
@@ -152,8 +153,7 @@ def test_bad_input_is_named(files, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             tune(samples, guide, real, features, OPTIONS)
-    for eye in (eyes := [Pixels("a", False), Pixels("b", False)]):
-        eye.classifies = True
+    eyes = [Pixels(name, False, classifies=True) for name in ("a", "b")]
     with pytest.raises(InputError, match="saw no labels"):
         tune(samples, guide, real, eyes, OPTIONS)
     with pytest.raises(InputError, match="at least one value"):

@@ -1,7 +1,6 @@
 """Settings as frozen dataclasses: how plain values become them, and what flags are made of.
 
-A field states everything about a setting once: type, default, range (``Annotated[int, Range(0)]``)
-and, as the string below it, its help text.
+A field states its type, default, range (``Annotated[int, Range(0)]``) and, below it, its help.
 """
 
 import ast

@@ -181,7 +181,7 @@ def found_plan(out: Path, job: JobOptions) -> Found:
 
 def check_out(out: Path, *inputs: Path, flat: bool = False) -> None:
     """Refuse images that cannot be written; a folder that has a card was made by a job."""
-    if out.is_dir() and card_path(out).is_file():
+    if out.name and out.is_dir() and card_path(out).is_file():
         check_target(out, *inputs)
     else:
         check_output(out, *inputs, flat=flat)

@@ -169,7 +169,7 @@ def _floats(archive: ZipFile, name: str) -> Array:
         array = npy.read_array(stream, allow_pickle=False)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not np.isfinite(array).all():
         raise InputError(f"{name} must hold finite floating-point numbers, not {array.dtype}")
-    if array.size and np.abs(array).max() > LARGEST:
+    if array.size and float(np.abs(array).max()) > LARGEST:
         raise InputError(f"{name} holds numbers beyond {LARGEST:g}, which no features reach")
     return array
 
