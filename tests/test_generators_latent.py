@@ -68,7 +68,7 @@ def test_faulty_files_and_options_are_named(tmp_path):
     save_model(path, build(arguments), {"kind": "feature extractor", "network": arguments})
     with pytest.raises(InputError, match="is a feature extractor, not a generator"):
         load_generator(str(path))
-    with pytest.raises(InputError, match="no model at"):
+    with pytest.raises(InputError, match="no generator at"):
         load_generator("nowhere.safetensors")
 
 

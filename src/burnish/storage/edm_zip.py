@@ -13,10 +13,10 @@ from typing import IO
 from burnish.errors import InputError
 from burnish.samples import Samples
 from burnish.storage import dataset_json
-from burnish.storage.encoded import IMAGE_SUFFIXES, PackedFile
+from burnish.storage.encoded import PackedFile
 from burnish.storage.folder_names import ids_of
 from burnish.storage.image_file import encode_pngs
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
 from burnish.storage.zip_index import Member, list_members, unpack
 
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.samples import from_uint8
 from burnish.storage.image_file import inspect, read_array
-from burnish.storage.sample_file import MAX_PIXELS, SampleFile, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, MAX_PIXELS, SampleFile, shown
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # An encoded image is hardly larger than its pixels.
 MAX_BYTES = 4 * MAX_PIXELS
 

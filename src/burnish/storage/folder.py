@@ -17,10 +17,10 @@ import torch
 from burnish.errors import InputError
 from burnish.samples import Samples
 from burnish.storage.dataset_json import MAX_BYTES, NAME, Facts, facts_text, read_facts
-from burnish.storage.encoded import IMAGE_SUFFIXES, EncodedFile
+from burnish.storage.encoded import EncodedFile
 from burnish.storage.folder_names import class_folders, facts_of, ids_of, png_names
 from burnish.storage.image_file import different_size, encode_pngs, inspect
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
 
 
 class Reader(EncodedFile):

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from burnish.errors import InputError
-from burnish.storage.encoded import IMAGE_SUFFIXES
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
 
 # By the suffix of the path; a path without one is a folder of images.
 FORMATS = {

@@ -11,6 +11,7 @@ from burnish.errors import InputError
 from burnish.samples import Samples
 
 # Of one image; more is a mistake or an attack.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_PIXELS = 2**26
 
 

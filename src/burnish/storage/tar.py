@@ -19,9 +19,9 @@ import torch
 
 from burnish.errors import InputError
 from burnish.samples import Samples
-from burnish.storage.encoded import IMAGE_SUFFIXES, PackedFile
+from burnish.storage.encoded import PackedFile
 from burnish.storage.image_file import encode_pngs
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
 
 _MAX_SIDE = 2**20  # bytes of a label, a JSON or a header of the tar itself
 _BROKEN = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError)
