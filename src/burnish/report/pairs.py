@@ -133,9 +133,9 @@ def _read_ledger(path: Path, ids: list[int]) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: no readable parquet ({str(error).splitlines()[0]})") from error
     if missing := [name for name in LEDGER_COLUMNS if name not in table.column_names]:
         raise InputError(f"{path}: no ledger of a refinement; it lacks {', '.join(missing)}")
-    for field in table.schema:
-        if pa.types.is_nested(field.type):
-            raise InputError(f"{path}: its column {field.name} holds more than one value a row")
+    for column in table.schema:
+        if pa.types.is_nested(column.type):
+            raise InputError(f"{path}: its column {column.name} holds more than one value a row")
     columns = {name: np.array(table[name].to_pylist()) for name in table.column_names}
     held = columns["id"]
     if held.dtype.kind != "i" or not np.array_equal(np.sort(held), np.sort(ids)):
