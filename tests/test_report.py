@@ -304,6 +304,9 @@ def test_picture_of_pairs_finds_images_by_id(tmp_path):
     np.testing.assert_array_equal(pixels[:8, [*range(8), *range(9, 17)]], np.hstack([*wanted]))
     with pytest.raises(InputError, match="no image of seed 99"):
         write_pairs(*files, out, seeds="99-101")
+    write_pairs(*files, out)  # all 30, though none has the id 0
+    with Image.open(out) as picture:
+        assert picture.size == (10 * 17 - 1, 3 * (2 * 16 + 3) - 3)
 
 
 def measured(folder, data="some", features="plain", fid_change=-0.25):

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import write_aside
+from burnish.report.pairs import read_pairs
 from burnish.samples import to_uint8
 from burnish.seeds import parse_seeds
 from burnish.storage.formats import open_samples
 
 FACTORS = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30, 50)
+# In one picture, where nobody says which.
+MOST_PAIRS = 100
 
 
 def png(image: Tensor) -> bytes:
@@ -81,14 +84,30 @@ def pairs_grid(before: Tensor, after: Tensor, num_columns: int = 10, scale: int 
     return _encode(picture)
 
 
-def write_pairs(generated: Path, refined: Path, out: Path, *, seeds: str = "0-99") -> None:
-    """Write :func:`pairs_grid` of two files of samples; ``seeds`` are the ids of those to show."""
-    ids, pictures = parse_seeds(seeds), []
-    for path in (generated, refined):
-        file = open_samples(path)
-        place_of = {id_: place for place, id_ in enumerate(file.ids.tolist())}
-        if missing := [id_ for id_ in ids if id_ not in place_of]:
-            raise InputError(f"{path} has no image of seed {missing[0]}")
-        pictures.append(file.read([place_of[id_] for id_ in ids]).images)
+def write_pairs(generated: Path, refined: Path, out: Path, *, seeds: str = "") -> None:
+    """Write :func:`pairs_grid` of two files of samples.
+
+    Args:
+        generated: The images before.
+        refined: The images after.
+        out: The picture.
+        seeds: The ids of those to show; without it, the first pairs, 100 at most.
+
+    Raises:
+        InputError: One of the files lacks a seed, or no image is in both.
+    """
+    if seeds:
+        before, after = (_of_seeds(path, parse_seeds(seeds)) for path in (generated, refined))
+    else:
+        pairs = read_pairs(generated, refined)
+        before, after = (side.images for side in pairs.read(range(min(MOST_PAIRS, len(pairs)))))
     with write_aside(out) as aside:
-        aside.write_bytes(pairs_grid(*pictures))
+        aside.write_bytes(pairs_grid(before, after))
+
+
+def _of_seeds(path: Path, seeds: list[int]) -> Tensor:
+    file = open_samples(path)
+    place_of = {id_: place for place, id_ in enumerate(file.ids.tolist())}
+    if missing := [seed for seed in seeds if seed not in place_of]:
+        raise InputError(f"{path} has no image of seed {missing[0]}")
+    return file.read([place_of[seed] for seed in seeds]).images
