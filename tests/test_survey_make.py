@@ -181,6 +181,11 @@ def open_text(code):
         ("a=a.npz b=b.npz --pairs-per-rater 28", "ask for fewer pairs"),
         ("a=a.npz b=b.npz --raters 0", "raters must be"),
         ("a=a.npz b=b.npz --raters 2000 --pairs-per-rater 100", "at most 100000"),
+        ("a=a.npz b=./a.npz", "a and b are the same images"),
+        ("a=a.npz b=b.npz --seed -1", "seed must be at least 0"),
+        ("a=a.npz b=b.npz --question \x1b[31mBetter?", "control characters"),
+        ("a=a.npz b=b.npz --question Better\udcff?", "control characters"),
+        ("a=a.npz b=b.npz --question \N{NO-BREAK SPACE}", "the question is blank"),
         ("a=a.npz b=b.npz --language fr", "no language"),
         ("a=a.npz b=b.npz --language poor.yaml", "must be a text"),
         ("a=a.npz b=b.npz --language rich.yaml", "unknown key"),
@@ -195,7 +200,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(
     before = sorted(inputs.rglob("*"))
     sizes = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     with pytest.raises(SystemExit) as stopped:
-        main(["survey", "make", "--out", "study", *sizes, *arguments.split()])
+        main(["survey", "make", "--out", "study", *sizes, *arguments.split(" ")])
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert said in message and message.count("\n") == 1
@@ -227,6 +232,16 @@ def test_folders_are_paired_by_name(tmp_path):
     make_study(files, tmp_path / "study", SurveyOptions(**SMALL))
     study = load_study(tmp_path / "study")
     assert {t.item for r in study.raters for t in r.trials} <= set(names["a"])
+
+
+def test_a_study_that_cannot_be_read_again_is_not_made(inputs, monkeypatch):
+    monkeypatch.setattr("burnish.survey.make._facts", lambda *_: {"commit": "\x1b"})
+    before = sorted(inputs.rglob("*"))
+    with pytest.raises(InputError, match="control characters"):
+        make_study(
+            {"a": inputs / "a.npz", "b": inputs / "b.npz"}, inputs / "s", SurveyOptions(**SMALL)
+        )
+    assert sorted(inputs.rglob("*")) == before
 
 
 def test_every_language_has_the_same_gaps_to_fill():

@@ -21,7 +21,7 @@ MAX_VALUES = 20_000
 INT64 = range(-(2**63), 2**63)
 _PLAIN = {f"tag:yaml.org,2002:{tag}" for tag in "str int float bool null map seq merge".split()}
 # An escape sequence in a name would be obeyed by the terminal that shows it.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
@@ -190,7 +190,7 @@ def _check(values: Any, where: str, json_only: bool = False, max_values: int = M
                 raise InputError(f"{where}: a number is beyond 64 bits")
             elif isinstance(value, float) and json_only and not math.isfinite(value):
                 raise InputError(f"{where}: a number is infinite")
-            elif isinstance(value, str) and _CONTROL.search(value):
+            elif isinstance(value, str) and CONTROL.search(value):
                 raise InputError(f"{where}: the text {ascii(value)[:60]} holds control characters")
         level, count = below, count + len(below)
         if not level:

@@ -195,7 +195,7 @@ def path_sha256(path: Path) -> str:
     )
     files = sorted(one for one in found if one.is_file())
     parts = [f"{one.relative_to(folder)} {path_sha256(one)}" for one in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 def provenance() -> dict[str, str | None]:

@@ -29,7 +29,8 @@ def load_texts(language: str) -> dict[str, str]:
     if not isinstance(texts, dict):
         raise InputError(f"{path}: no keys and texts; copy languages/en.yaml of burnish")
     for key in english:
-        if not isinstance(texts.get(key), str) or not 0 < len(texts[key]) <= MAX_LENGTH:
+        text = texts.get(key)
+        if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH:
             raise InputError(f"{path}: {key} must be a text of at most {MAX_LENGTH} characters")
     if unknown := texts.keys() - english.keys():
         raise InputError(f"{path}: unknown key {min(map(str, unknown))!r}; remove it")

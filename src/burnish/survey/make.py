@@ -1,7 +1,10 @@
 """Make a study: pair the images of several systems, deal them to raters, freeze all of it."""
 
+import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,13 @@ from burnish.errors import InputError
 from burnish.files import check_target, path_sha256, provenance, write_aside, write_json
 from burnish.schema import plain
 from burnish.storage.formats import open_samples
+from burnish.storage.sample_file import shown as plain_text
 from burnish.survey.design import Picture, Planned, plan_trials
 from burnish.survey.items import Items
 from burnish.survey.language import load_texts
 from burnish.survey.options import SurveyOptions
 from burnish.survey.pictures import MIN_PADDING, encode, enlargement, padded, spoil
-from burnish.survey.study import Rater, Rules, Study, Trial
+from burnish.survey.study import Rater, Rules, Study, Trial, load_study
 
 CHUNK = 64  # images in memory at once
 
@@ -37,7 +41,7 @@ def make_study(
     if out.exists():
         raise InputError(f"{out} exists already, and a study is never replaced; name another")
     check_target(out, *sources.values())
-    _check_names(list(sources))
+    _check_sources(sources)
     texts = load_texts(options.language)
     files = {name: open_samples(path, CHUNK) for name, path in sources.items()}
     items = Items(files)
@@ -77,17 +81,21 @@ def make_study(
             facts=_facts(sources, options, items),
         )
         write_json(aside / "study.json", study.values())
+        load_study(aside)  # what no command could read is no study
         if out.exists():
             raise InputError(f"{out} exists by now, and a study is never replaced; name another")
-    return study
+    return replace(study, folder=out)
 
 
-def _check_names(names: list[str]) -> None:
-    if len(names) < 2:
+def _check_sources(sources: Mapping[str, Path]) -> None:
+    if len(sources) < 2:
         raise InputError("a survey compares two or more systems; give NAME=FILE for each")
-    for name in names:
+    for name in sources:
         if not name or len(name) > 60 or not name.isprintable():
             raise InputError(f"{name!r} cannot name a system; use up to 60 printable characters")
+    for one, other in combinations(sources, 2):
+        if os.path.realpath(sources[one]) == os.path.realpath(sources[other]):
+            raise InputError(f"{one} and {other} are the same images; give each its own file")
 
 
 def _write_pictures(items: Items, names: dict[Picture, str], factor: int, folder: Path) -> None:
@@ -113,17 +121,18 @@ def _trial(one: Planned, items: Items, systems: list[str], names: dict[Picture, 
     left, right = one.left, one.right
     spoiled = "left" if left.spoiler else "right" if right.spoiler else "none"
     shown = names[left], names[right]
-    key, label = str(items.keys[left.item]), items.labels[left.item]
+    key, label = plain_text(items.keys[left.item]), items.labels[left.item]
     return Trial(one.kind, key, label, systems[left.system], systems[right.system], shown, spoiled)
 
 
 def _facts(sources: Mapping[str, Path], options: SurveyOptions, items: Items) -> dict[str, Any]:
+    """Return where a study comes from; names of files and classes may be no plain text."""
     return {
-        "settings": plain(options),
+        "settings": {**plain(options), "language": plain_text(options.language)},
         "images_in_common": len(items.keys),
-        "classes": items.classes,
+        "classes": [plain_text(name) for name in items.classes or ()] or None,
         "sources": {
-            name: {"path": str(path), "sha256": path_sha256(Path(path))}
+            name: {"path": plain_text(path), "sha256": path_sha256(Path(path))}
             for name, path in sources.items()
         },
         **provenance(),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from burnish.documents import CONTROL
 from burnish.errors import InputError
 from burnish.schema import Range, check
 
@@ -28,7 +29,7 @@ class SurveyOptions:
     """en, de, or a YAML file of texts."""
     shown_side: Annotated[int, Range(16, 1024)] = 256
     """Pixels of the longer side up to which small images are enlarged, by a whole factor."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of pairs, sides and order."""
     min_catch_share: Annotated[float, Range(0, 1)] = 0.75
     """Raters who pass fewer of the attention checks do not count."""
@@ -41,6 +42,10 @@ class SurveyOptions:
         check(self)
         if len(self.question) > MAX_LENGTH:
             raise InputError(f"the question has more than {MAX_LENGTH} characters")
+        if CONTROL.search(self.question) or (self.question and not self.question.strip()):
+            raise InputError(
+                "the question is blank or holds control characters; ask in plain text"
+            )
         trials = self.raters * (self.pairs_per_rater + self.catch + self.practice)
         if trials > MAX_TRIALS:
             raise InputError(

@@ -115,7 +115,7 @@ def load_study(folder: Path, images: bool = False) -> Study:
     path = Path(folder) / "study.json"
     if not path.is_file():
         raise InputError(f"{folder}: no study there; make one with burnish survey make")
-    values = load_json(path, scale=100)
+    values = load_json(path, scale=200)
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise InputError(f"{path}: not a study of this version ({FORMAT})")
     wanted = values.pop("sha256", None)
