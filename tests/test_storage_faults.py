@@ -112,6 +112,25 @@ def tarred(*members, end=None):
     return make
 
 
+def changed_tar(change):
+    """A tar of three images, each with a header and a block of content, changed afterwards."""
+
+    def make(path):
+        tarred(*((f"{name}.png", png()) for name in "abc"))(path)
+        content = bytearray((path / "set.tar").read_bytes())
+        (path / "set.tar").write_bytes(change(content) or content)
+        return path / "set.tar"
+
+    return make
+
+
+def over(position, new):
+    def change(content):
+        content[position : position + len(new)] = new
+
+    return change
+
+
 def tar_with_a_long_header(path):
     """A header that announces more than any memory holds, in a file that is mostly a hole."""
     header = tarfile.TarInfo("facts")
@@ -267,8 +286,19 @@ FAULTS = {
     "tar long header": (tar_with_a_long_header, "a header of"),
     "tar out": (tarred(("../a.png", png())), "leads out of the tar"),
     "tar root": (tarred(("/etc/a.png", png())), "leads out of the tar"),
-    "tar link": (tarred(("a.png", "2")), "no images"),
-    "tar pipe": (tarred(("a.png", "6")), "no images"),
+    "tar link": (tarred(("a.png", png()), ("b.png", "2")), "b.png is a link, a device"),
+    "tar hard link": (tarred(("a.png", png()), ("a.cls", "1")), "a.cls is a link, a device"),
+    "tar pipe": (tarred(("a.png", "6")), "a.png is a link, a device"),
+    "tar link of text": (tarred(("a.txt", "2")), "no images"),
+    "tar damaged header": (changed_tar(over(1024, b"\xff")), "no header at byte 1024"),
+    "tar no header": (changed_tar(over(1024, bytes(512))), "no header at byte 1536"),
+    "tar no last header": (changed_tar(over(2048, bytes(512))), "no header at byte 2560"),
+    "tar of tars": (changed_tar(lambda c: c + c), "another tar follows at byte 10240; name"),
+    "tar and more": (changed_tar(lambda c: c + b"x"), "no header at byte 10240"),
+    "tar cut between": (changed_tar(lambda c: c[:2048]), "without the two empty blocks"),
+    "tar cut in a header": (changed_tar(lambda c: c[:2148]), "no header at byte 2048"),
+    "tar cut at the end": (changed_tar(lambda c: c[:3072]), "without the two empty blocks"),
+    "tar half an end": (changed_tar(lambda c: c[:3584]), "without the two empty blocks"),
     "tar two": (tarred(("a.png", png()), ("a.jpg", png())), "two images of one key"),
     "tar label": (tarred(("a.png", png()), ("a.cls", b"cat")), "a.cls is not a number"),
     "tar json": (tarred(("a.png", png()), ("a.json", b"{")), "a.json is not JSON"),

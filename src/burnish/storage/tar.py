@@ -3,7 +3,7 @@
 The key is the path up to the first dot of the file name: ``000007.png`` is the image of
 ``000007``, ``000007.cls`` its label in digits, ``000007.json`` an object with ``label`` and, where
 burnish wrote it, ``id`` and ``name``. Members of one key follow each other. Other members are
-skipped, and nothing is extracted.
+skipped, and nothing is extracted. A tar ends in two blocks of zeros; one without them is cut.
 """
 
 import json
@@ -24,6 +24,7 @@ from burnish.storage.image_file import encode_pngs
 from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
 
 _MAX_SIDE = 2**20  # bytes of a label, a JSON or a header of the tar itself
+_MAX_PADDING = 2**24  # zeros at the end
 _BROKEN = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError)
 
 
@@ -75,16 +76,22 @@ class Reader(PackedFile):
                 if image:
                     yield image, side
                 key, image, side = folder + slash + stem, None, {}
-            if f".{kind}".lower().endswith(IMAGE_SUFFIXES):
+            is_image = f".{kind}".lower().endswith(IMAGE_SUFFIXES)
+            if not is_image and kind.lower() not in ("cls", "json"):
+                continue
+            if not member.isreg() or member.issparse():
+                said = "is a link, a device or sparse; pack the file itself (tar --dereference)"
+                raise InputError(f"{self.path}: {shown(member.name)} {said}")
+            if is_image:
                 if image:
                     some = f"{shown(image.name)}, {shown(member.name)}"
                     raise InputError(f"{self.path}: two images of one key ({some}); keep one")
                 image = member
-            elif kind.lower() in ("cls", "json"):
-                if member.size > _MAX_SIDE:
-                    raise InputError(f"{self.path}: {shown(member.name)} of {member.size} bytes")
-                file.seek(member.offset_data)
-                side |= self._read_side(member.name, kind.lower(), file.read(member.size))
+                continue
+            if member.size > _MAX_SIDE:
+                raise InputError(f"{self.path}: {shown(member.name)} of {member.size} bytes")
+            file.seek(member.offset_data)
+            side |= self._read_side(member.name, kind.lower(), file.read(member.size))
         if image:
             yield image, side
 
@@ -118,16 +125,37 @@ class Reader(PackedFile):
 
 
 def _members(path: Path, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    """Yield the plain files of a tar; what its headers announce must be there."""
+    """Yield the members of a tar but folders; what its headers announce must be there."""
     length = os.fstat(file.fileno()).st_size
     with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # pyright: ignore
         while member := archive.next():
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-            if not member.isreg() or member.issparse():
-                continue
-            if member.offset_data + member.size > length:
+            if member.isreg() and member.offset_data + member.size > length:
                 raise EOFError(f"{shown(member.name)} ends early")
-            yield member
+            if not member.isdir():
+                yield member
+        _check_end(path, file, archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _check_end(path: Path, file: IO[bytes], begin: int) -> None:
+    """Refuse a tar that does not end in zeros where ``tarfile`` has found its last member.
+
+    ``tarfile`` stops without a word at a header whose sum is wrong.
+    """
+    file.seek(begin)
+    rest = file.read(_MAX_PADDING + 1)
+    zeros = len(rest) - len(rest.lstrip(b"\0"))
+    if zeros < len(rest):
+        block = begin + zeros - zeros % tarfile.BLOCKSIZE
+        head = rest[block - begin :][: tarfile.BLOCKSIZE]
+        if block - begin >= 2 * tarfile.BLOCKSIZE and head[257:262] == b"ustar":
+            said = "name several as a pattern (part-*.tar) instead of joining them"
+            raise InputError(f"{path}: another tar follows at byte {block}; {said}")
+        raise tarfile.ReadError(f"no header at byte {block}")
+    if zeros < 2 * tarfile.BLOCKSIZE:
+        raise EOFError("it ends without the two empty blocks of a whole tar")
+    if zeros > _MAX_PADDING:
+        raise tarfile.ReadError(f"more than {_MAX_PADDING} zeros at its end")
 
 
 class _Headers:
