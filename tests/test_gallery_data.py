@@ -268,6 +268,8 @@ def test_faults_of_input_are_one_line(tmp_path, refined):
     content = json.loads(card.read_text())
     moved = tmp_path / "moved.npz"
     moved.write_bytes(refined.read_bytes())
-    card_path(moved).write_text(json.dumps({**content, "input": "nowhere/lost.npz"}))
-    with pytest.raises(InputError, match=r"put it beside moved\.npz"):
-        open_pairs([moved])
+    for lost in ("nowhere/lost.npz", "x" * 5000, "x/" * 2500):
+        card_path(moved).write_text(json.dumps({**content, "input": lost}))
+        with pytest.raises(InputError, match=r"put it beside moved\.npz") as caught:
+            open_pairs([moved])
+        assert len(str(caught.value)) < 500

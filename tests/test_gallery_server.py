@@ -180,3 +180,6 @@ def test_the_command_writes_static_files(refined, tmp_path, capsys):
         ["view", str(other), str(refined.with_name("source.npz")), "--export", str(tmp_path / "o")]
     )
     assert capsys.readouterr().out == f"{tmp_path / 'o' / 'index.html'}: {COUNT} pairs\n"
+    one = str(write(tmp_path / "one.npz", 1))
+    main(["view", one, one, "--export", str(tmp_path / "p")])
+    assert capsys.readouterr().out.endswith(": 1 pair\n")

@@ -39,18 +39,20 @@ def view(
     from burnish.errors import InputError
     from burnish.gallery.app import Gallery, open_pairs
     from burnish.gallery.export import export as write
+    from burnish.report.text import counted
 
     if not 0 <= port <= 65535 or paths < 0:
         raise InputError("--port must be 0 to 65535, --paths 0 or more")
     gallery = Gallery(open_pairs(files), guide, real, features)
+    found = counted(len(gallery.pairs), "pair")
     if export:
         write(gallery, export, paths)
-        print(f"{export / 'index.html'}: {len(gallery.pairs):,} pairs")
+        print(f"{export / 'index.html'}: {found}")
         return
     from burnish.web.server import Server
 
     server = Server(gallery.routes(), port=port)
-    print(f"{server.url} shows {len(gallery.pairs):,} pairs; stop with Ctrl-C", flush=True)
+    print(f"{server.url} shows {found}; stop with Ctrl-C", flush=True)
     if opens:
         import webbrowser
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.files import card_path, ledger_path, read_json
 from burnish.report.checks import check_ledger
 from burnish.samples import Samples
@@ -79,27 +79,38 @@ def find_pairs(path: Path) -> Pairs | None:
             raise InputError(f"{path}: no card of a refinement beside it; its card names no input")
         named = Path(card["input"])
         for before in (named, path.parent / named.name):
-            with suppress(InputError):
+            with suppress(InputError, OSError):  # of a name that is too long
                 find_parts(before)
                 break
         else:
-            lost = f"made from {named}, which is not there"
+            lost = f"made from {shown(card['input'])}, which is not there"
             raise InputError(f"{path}: {lost}; put it beside {path.name}")
-        return read_pairs(before, path)
+        return read_pairs(before, path, **tiles_of_card(card))
     before, after = (path / name for name in DEMO)
     return read_pairs(before, after) if before.is_file() and after.is_file() else None
 
 
-def read_pairs(before_path: Path, after_path: Path) -> Pairs:
+def tiles_of_card(card: dict[str, Any]) -> dict[str, int]:
+    """Return the ``tile`` and ``padding`` of a card whose input is a grid; empty if it is none."""
+    found = {name: card.get(name) for name in ("tile", "padding")}
+    known = {name: value for name, value in found.items() if type(value) is int and value >= 0}
+    return known if known.get("tile") else {}
+
+
+def read_pairs(
+    before_path: Path, after_path: Path, *, tile: int | None = None, padding: int = 2
+) -> Pairs:
     """Pair the images of two files, by name where both name their images, or else by id.
 
     The ledger and the card beside ``after_path`` are read if they are there. Images that only one
-    of the files holds are left out, but not where there is a ledger.
+    of the files holds are left out, but not where there is a ledger. The images before may be the
+    tiles of a grid, see :func:`burnish.open_samples`.
 
     Raises:
         InputError: No image is in both files, or the files are of other shapes.
     """
-    before, after = open_samples(before_path), open_samples(after_path)
+    before = open_samples(before_path, tile=tile, padding=padding)
+    after = open_samples(after_path)
     if before.image_shape != after.image_shape:
         shapes = f"{list(after.image_shape)}, not {list(before.image_shape)}"
         raise InputError(f"{after_path}: images of shape {shapes} as {before_path} holds")

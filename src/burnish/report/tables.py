@@ -8,7 +8,7 @@ import numpy as np
 
 from burnish.metrics.metric import DASH, METRICS, metric
 from burnish.report.inputs import Scores, Source
-from burnish.report.text import change_of, count, minus, number, percent, share_error
+from burnish.report.text import change_of, count, counted, minus, number, percent, share_error
 
 FID = metric("fid")
 
@@ -28,8 +28,10 @@ def headline(source: Source) -> tuple[str, str]:
     pair = source.pair
     assert pair is not None
     if not source.card:
-        return f"{len(pair):,} pairs of images, before and after.", ""
-    said = f"{len(pair):,} images refined by {_name(source.card.get('guide', 'a guide'))}."
+        return f"{counted(len(pair), 'pair')} of images, before and after.", ""
+    said = (
+        f"{counted(len(pair), 'image')} refined by {_name(source.card.get('guide', 'a guide'))}."
+    )
     if pair.ledger is None or not len(pair.ledger["id"]):
         return said, ""
     before, after = (

@@ -39,6 +39,11 @@ def minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with what it counts: ``1 pair``, ``1,000 pairs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def count(value: int | None) -> str:
     """Return a count as text."""
     return "an unknown number of" if value is None else f"{value:,}"

@@ -37,7 +37,8 @@ function refresh(jump = true) {
   byId("size").value = state.size || (window.innerWidth < 640 ? 2 : 3);
   const count = data.facts.count.toLocaleString("en");
   const found = view.rows.length.toLocaleString("en");
-  byId("found").textContent = view.isFiltered ? `${found} of ${count} pairs` : `${count} pairs`;
+  const noun = data.facts.count === 1 ? "pair" : "pairs";
+  byId("found").textContent = view.isFiltered ? `${found} of ${count} ${noun}` : `${count} ${noun}`;
   byId("reset").hidden = !view.isFiltered;
   byId("filter-toggle").classList.toggle("active", view.isFiltered);
   for (const range of byId("ranges").children) range.draw();

@@ -41,7 +41,8 @@ const view = {
     for (const [key, [low, high]] of Object.entries(this.limits)) {
       if (low !== null || high !== null) hash.set(key, `${low ?? ""}..${high ?? ""}`);
     }
-    const url = `#${hash}`;
+    // Of the plain view, without the sign that nothing would follow.
+    const url = String(hash) ? `#${hash}` : location.pathname + location.search;
     try {
       history[opens ? "pushState" : "replaceState"](null, "", url);
     } catch {
