@@ -115,6 +115,16 @@ def test_sha256_of_files_and_folders(tmp_path):
     assert path_sha256(tmp_path / "two") != one
 
 
+def test_sha256_of_names_that_are_not_utf8(tmp_path):
+    hashes = set()
+    for name in (b"\xff", b"\xfe", "é".encode()):
+        folder = tmp_path / str(len(hashes))
+        folder.mkdir()
+        (folder / os.fsdecode(name)).touch()
+        hashes |= {path_sha256(folder), path_sha256(folder / "*")}
+    assert len(hashes) == 3
+
+
 def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path):
     mine = aside_of(tmp_path / "it", "part").name
     host = mine.split(".")[2].split("-")[0]

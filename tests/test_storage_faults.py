@@ -155,12 +155,14 @@ def announcing(shape, dtype="|u1"):
     )
 
 
-def npz(content, method=zipfile.ZIP_STORED, labels=None):
+def npz(content, method=zipfile.ZIP_STORED, labels=None, **others):
     def make(path):
         with zipfile.ZipFile(path / "set.npz", "w", method) as archive:
             archive.writestr("arr_0.npy", content)
             if labels:
                 archive.writestr("arr_1.npy", labels)
+            for name, array in others.items():
+                archive.writestr(f"{name}.npy", npy_bytes(array))
         return path / "set.npz"
 
     return make
@@ -258,6 +260,19 @@ FAULTS = {
     "dataset.json": (tree({"a.png": png(), "dataset.json": b"[]"}), "is not one of EDM"),
     "dataset.json deep": (tree({"a.png": png(), "dataset.json": b"[" * 10**5}), "is not one of"),
     "no label": (tree({"a.png": png(), "dataset.json": b'{"labels": []}'}), "no label for a.png"),
+    "label twice": (
+        tree({"a.png": png(), "dataset.json": b'{"labels": [["a.png", 1], ["a.png", 2]]}'}),
+        "dataset.json names an image twice",
+    ),
+    "zip ids twice": (
+        zipped({"a.png": png(), "b.png": png(),
+                "dataset.json": b'{"labels": null, "ids": [7, 7]}'}), "2 images have the id 7",
+    ),
+    "npz ids": (npz(npy_bytes(NHWC), ids=np.array([1, 5, 5, 2])), "2 images have the id 5"),
+    "table ids": (arrow(STATE, image=cells(png(), png()), id=[5, 5]), "2 images have the id 5"),
+    "tar ids": (
+        tarred(("a.png", png()), ("b.png", png()), ("b.json", b'{"id": 0}')), "have the id 0"
+    ),
     "zip no zip": (raw("set.zip", b"nonsense"), "broken or not a zip"),
     "zip empty": (zipped({}), "no images (.png"),
     "zip out": (zipped({"../a.png": png()}), "leads out of the zip"),
@@ -415,6 +430,13 @@ def test_odd_names_survive_or_are_refused(tmp_path, name):
     with pytest.raises(InputError) as caught:
         open_samples(tmp_path / "set")
     assert "\n" not in str(caught.value)
+
+
+def test_ids_that_could_not_be_read_again_are_not_written(tmp_path):
+    for suffix in ("", ".npz", ".parquet", ".tar", ".zip"):
+        with pytest.raises(InputError, match="2 images have the id 0"):
+            write_samples(tmp_path / f"set{suffix}", [blank(1), blank(1)], 2)
+    assert os.listdir(tmp_path) == []
 
 
 def test_names_that_are_too_long_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """What a job reads, as its options say: own labels, tiles of grids; and the hash of all of it."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,4 @@ def samples_sha256(path: str | Path, file: SampleFile | None = None) -> str:
     if len(parts) == 1:
         return hashes[0]
     lines = (f"{part.name} {sha256}" for part, sha256 in zip(parts, hashes, strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()

@@ -48,6 +48,8 @@ def read_facts(path: Path, content: bytes, names: Sequence[str]) -> Facts:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         said = 'write {"labels": [["a.png", 0], ...]} or {"labels": null}'
         raise InputError(f"{where} is not one of EDM; {said}") from error
+    if len(label_of) < len(pairs):
+        raise InputError(f"{where} names an image twice; keep one label of each")
     labels = None
     if listed is not None:
         labels = torch.empty(len(names), dtype=torch.int64)

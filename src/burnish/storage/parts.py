@@ -126,7 +126,7 @@ def _join_ids(path: Path, files: Sequence[SampleFile]) -> Tensor | None:
     if not any(file.has_ids for file in files):
         return None
     ids = torch.cat([file.ids for file in files])
-    if len(ids.unique()) < sum(len(file.ids.unique()) for file in files):
+    if len(ids.unique()) < len(ids):
         raise InputError(
             f"{path}: the same ids are in several files (one without ids counts from 0); "
             "read the files one by one, or give them ids of their own"

@@ -1,6 +1,7 @@
 """What all formats share: the base class of readers, and the checks of samples to be written."""
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class SampleFile(ABC):
         image_shape: ``(C, H, W)`` of every image; C is 1 (gray) or 3 (RGB).
         num_images: N, at least one.
         labels: int64 ``[N]``, 0 or more; None if the file holds no labels.
-        ids: int64 ``[N]``; None stands for the places in the file, ``0 .. N-1``.
+        ids: int64 ``[N]``, all different; None stands for the places in the file, ``0 .. N-1``.
         names: One per image; None if images have no names in this format.
         classes: What label 0, 1, ... is called; None if unknown.
     """
@@ -54,7 +55,7 @@ class SampleFile(ABC):
             raise InputError(f"{path}: images of {size}; at most {MAX_PIXELS} pixels are read")
         self.path, self.batch_size, self.image_shape = path, batch_size, image_shape
         self.has_ids = ids is not None
-        self.ids = torch.arange(num_images) if ids is None else ids
+        self.ids = torch.arange(num_images) if ids is None else _check_ids(path, ids)
         self.labels, self.names, self.classes = labels, names, classes
 
     def set_labels(self, labels: Tensor) -> None:
@@ -119,9 +120,9 @@ class SampleFile(ABC):
 
 
 def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator[Samples]:
-    """Yield the batches that are not empty, on the CPU; check counts, shapes and labels."""
+    """Yield the batches that are not empty, on the CPU; check counts, shapes, labels, ids."""
     first: Samples | None = None
-    seen = 0
+    seen, ids = 0, array("q")
     for batch in samples:
         if not len(batch):
             continue
@@ -135,10 +136,20 @@ def checked(path: Path, samples: Iterable[Samples], num_images: int) -> Iterator
         if (batch.labels is None) != (first.labels is None):
             raise InputError(f"{path}: some images have labels, some have none; give all or none")
         _check_labels(path, batch.labels)
+        ids.extend(batch.ids.tolist())
         # Making samples anew would check every pixel again.
         yield batch if batch.images.device.type == "cpu" else batch.to("cpu")
     if seen != num_images:
         raise InputError(f"{path}: {seen} of the {num_images} images announced; nothing kept")
+    _check_ids(path, torch.tensor(ids))
+
+
+def _check_ids(path: Path, ids: Tensor) -> Tensor:
+    values, counts = ids.unique(return_counts=True)
+    if len(values) < len(ids):
+        some, count = int(values[counts.argmax()]), int(counts.max())
+        raise InputError(f"{path}: {count} images have the id {some}; give each its own, or none")
+    return ids
 
 
 def _check_labels(path: Path, labels: Tensor | None) -> None:
