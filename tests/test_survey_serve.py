@@ -20,6 +20,7 @@ from burnish.errors import InputError
 from burnish.survey import serve
 from burnish.survey.answers import AnswerFile, read_answers
 from burnish.survey.serve import open_survey
+from burnish.web.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +124,9 @@ def test_the_same_vote_twice_is_one_vote_and_another_one_is_refused(study, serve
     assert len(read_answers(study)[0]) == 1
 
 
-def row(rater, trial):
+def row(rater, trial, **values):
     """Return a line of the file of answers."""
-    return json.dumps({"rater": rater, **vote(trial), "time": ""})
+    return json.dumps({"rater": rater, **vote(trial, **values), "time": ""})
 
 
 def hostile(study):
@@ -259,8 +260,12 @@ def test_a_line_that_was_cut_off_is_set_aside(study):
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense", "{}", "[]", row(rater=4, trial=0), row(rater=0, trial=1), row(rater=0, trial=-1)],
-)
+    [
+        "nonsense", "{}", "[]", "[" * 100_000, row(4, 0), row(0, 1), row(0, -1),
+        row(0, 0, nonce=[]),
+    ],
+    ids=range(8),
+)  # fmt: skip
 def test_answers_that_are_not_of_the_study_are_not_skipped(study, line):
     study.answers.write_text(f"{line}\n")
     with pytest.raises(InputError, match="line 1"):
@@ -294,8 +299,28 @@ def test_raters_may_come_by_the_name_of_a_proxy(study):
         host = {"Host": "survey.example.org", "Origin": "https://survey.example.org"}
         assert ask(server, "POST", link(study) + "/answer", vote(), **host)[0] == 200
     survey.close()
-    with pytest.raises(InputError, match="is no address"):
-        open_survey(study.folder, url="survey.example.org")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "survey.example.org", "ftp://a.example", "http://[", "http://a:b", "http://a:0",
+        "http://a:65536", "https://a.example/survey", "https://a.example/?x", "http://me@a", "http://",
+        " http://a",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_a_proxy_is_refused(study, url):
+    with pytest.raises(InputError, match="give scheme and host only"):
+        open_survey(study.folder, port=0, url=url)
+    assert not study.answers.exists()
+
+
+def test_a_port_that_cannot_be_had_leaves_nothing(study):
+    with Server([]) as other:
+        for port in (other.port, 70_000, -1):
+            with pytest.raises(InputError, match="cannot serve"):
+                open_survey(study.folder, port=port)
+    assert not study.answers.exists()
 
 
 class Process:

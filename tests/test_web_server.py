@@ -96,6 +96,7 @@ JSON = {"Content_Type": "application/json"}
         ("GET", "/a.b/one/" + "x" * 129, None, {}, 404),
         ("GET", "/axb/one/two", None, {}, 404),
         ("GET", "http://127.0.0.1/", None, {}, 404),
+        ("GET", "/?" + "&".join(["a=b"] * 101), None, {}, 400),
         ("POST", "/", b"", {}, 405),
         ("DELETE", "/", None, {}, 405),
         ("GET", "/store", None, {}, 405),
@@ -113,12 +114,13 @@ JSON = {"Content_Type": "application/json"}
     ],
 )
 def test_a_request_is_refused_and_told_to_the_log(
-    server, seen, method, path, body, headers, status
+    server, seen, capsys, method, path, body, headers, status
 ):
     got, reason, fields = ask(server, method, path, body, **headers)
     assert got == status and reason.endswith(b"\n") and fields["Connection"] == "close"
     assert fields["Content-Type"].startswith("text/plain")
     assert [(entry[0], entry[1], entry[3]) for entry in seen] == [("127.0.0.1", method, status)]
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "192.0.2.7", "[::1]:80", "survey.EXAMPLE.org"])
@@ -133,6 +135,7 @@ def test_known_names_and_addresses_are_answered(server, host):
     [
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
         (b"GET / HTTP/7.1\r\nHost: localhost\r\n\r\n", b"505"),
         (b"nonsense with too many words\r\n\r\n", b""),
         (b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\n\r\n", b"414"),

@@ -162,7 +162,7 @@ def _classes(study: Study, pairs: Sequence[Vote]) -> list[dict[str, Any]]:
     for label in labels:
         votes = [vote for vote in pairs if vote.trial.label == label]
         found = _over_raters(votes, study.systems[1])
-        name = names[label] if label < len(names) else str(label)
+        name = names[label] if 0 <= label < len(names) else str(label)
         rows.append({"label": label, "class": name, "votes": len(votes), **found})
     return rows
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from burnish.documents import parse_json
 from burnish.errors import InputError
 from burnish.survey.study import Study
 
@@ -56,7 +57,7 @@ def read_answers(study: Study) -> tuple[list[Answer], bytes]:
     answers, due, joined = [], [0] * len(study.raters), set()
     for number, line in enumerate(lines[:-1], 1):
         try:
-            answer = Answer(**json.loads(line))
+            answer = Answer(**parse_json(line.decode(), "the line"))
         except (ValueError, TypeError) as error:
             raise InputError(f"{study.answers}, line {number}: not an answer") from error
         if answer.choice == "join" and _is_place(study, answer.rater):
@@ -76,6 +77,8 @@ def _is_place(study: Study, rater: Any) -> bool:
 def _fits(study: Study, answer: Answer) -> bool:
     place = _is_place(study, answer.rater) and type(answer.trial) is int
     trial = place and 0 <= answer.trial < len(study.raters[answer.rater].trials)
+    if not isinstance(answer.nonce, str) or not isinstance(answer.time, str):
+        return False
     return trial and answer.choice in CHOICES and is_duration(answer.seconds)
 
 

@@ -1,6 +1,7 @@
 """Serve a study to its raters."""
 
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from burnish.errors import InputError
 from burnish.survey.answers import CHOICES, NONCE, Answer, AnswerFile, is_duration, now
@@ -17,6 +17,9 @@ from burnish.web.message import Refused, Reply, Request, Route
 from burnish.web.server import Server
 
 MAX_LOG = 10_000_000
+_PROXY = re.compile(
+    r"https?://(?P<name>[a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?", re.I
+)
 
 
 class Survey:
@@ -188,16 +191,24 @@ def open_survey(
     Raises:
         InputError: The study or the address cannot be used.
     """
-    name = urlsplit(url).hostname if url else None
-    if url and (name is None or urlsplit(url).scheme not in ("http", "https")):
-        raise InputError(f"{url!r} is no address; give one such as https://survey.example.org")
-    survey = Survey(load_study(folder, images=True), join)
+    names, study = _names(url), load_study(folder, images=True)
+    # The port first: one that cannot be had leaves nothing in the folder.
+    server = Server([], host, port, names, max_body=2000)
     try:
-        names = [name] if name else []
-        server = Server(
-            survey.routes, host, port, names, max_body=2000, refused=survey.log_refused
-        )
+        survey = Survey(study, join)
     except BaseException:
-        survey.close()
+        server.close()
         raise
+    server.routes, server.refused = survey.routes, survey.log_refused
     return survey, server
+
+
+def _names(url: str) -> list[str]:
+    """Return the name of the host under which raters come, if one is given."""
+    found = _PROXY.fullmatch(url)
+    if url and (not found or int(found["port"] or 1) not in range(1, 2**16)):
+        raise InputError(
+            f"{url!r} is no address of a proxy; give scheme and host only, such as "
+            "https://survey.example.org"
+        )
+    return [found["name"].strip("[]")] if found else []

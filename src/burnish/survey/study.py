@@ -13,12 +13,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from burnish.documents import load_json
 from burnish.errors import InputError
 from burnish.files import path_sha256
-from burnish.schema import plain, read
+from burnish.schema import Range, plain, read
+from burnish.survey.language import load_texts
 
 FORMAT = "burnish-survey-1"
 # Of images and raters: 128 random bits, so that nobody guesses one.
@@ -36,7 +37,7 @@ class Trial:
     left: str
     """The system of the left image."""
     right: str
-    images: tuple[str, ...]
+    images: tuple[str, str]
     """Names of the left and the right image."""
     spoiled: Literal["left", "right", "none"] = "none"
     """The side that was spoiled, of a catch trial."""
@@ -55,9 +56,9 @@ class Rater:
 class Rules:
     """Whose votes count; fixed before the first vote."""
 
-    min_catch_share: float
-    min_seconds: float
-    min_answered: float
+    min_catch_share: Annotated[float, Range(0, 1)]
+    min_seconds: Annotated[float, Range(0, 60)]
+    min_answered: Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Study:
     texts: dict[str, str]
     systems: tuple[str, ...]
     rules: Rules
-    enlargement: int
+    enlargement: Annotated[int, Range(1, 1024)]
     raters: tuple[Rater, ...]
     images: dict[str, str]
     facts: dict[str, Any]
@@ -122,6 +123,7 @@ def load_study(folder: Path, images: bool = False) -> Study:
     study: Study = read(Study, {**values, "folder": str(folder)}, str(path))
     if wanted != study.values()["sha256"]:
         raise InputError(f"{path} was changed after it was made; restore it or make another")
+    _check(study, path)
     names = [*study.images, *(rater.token for rater in study.raters)]
     shown = {name for rater in study.raters for trial in rater.trials for name in trial.images}
     if not all(map(NAME.fullmatch, names)) or not shown <= study.images.keys():
@@ -130,3 +132,26 @@ def load_study(folder: Path, images: bool = False) -> Study:
         if not study.image(name).is_file() or path_sha256(study.image(name)) != wanted:
             raise InputError(f"{study.image(name)} is missing or was changed; restore it")
     return study
+
+
+def _check(study: Study, path: Path) -> None:
+    """Refuse what has the form of a study, but is none that burnish makes."""
+    systems, classes = set(study.systems), study.facts.get("classes") or []
+    trials = [trial for rater in study.raters for trial in rater.trials]
+    wanted = {
+        "two or more systems, each with its own name": 1 < len(systems) == len(study.systems),
+        "raters, each with its own token": 0
+        < len({one.token for one in study.raters})
+        == len(study.raters),
+        "trials for each rater": all(rater.trials for rater in study.raters),
+        "trials of known systems": all({one.left, one.right} <= systems for one in trials),
+        "pairs of two systems": all(
+            one.left != one.right or one.kind == "catch" for one in trials
+        ),
+        "a question and all texts": bool(study.question.strip())
+        and load_texts("en").keys() <= {"question", *study.texts},
+        "names of classes": isinstance(classes, list) and all(isinstance(c, str) for c in classes),
+    }
+    for what, found in wanted.items():
+        if not found:
+            raise InputError(f"{path}: a study has {what}; restore it or make another")

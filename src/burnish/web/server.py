@@ -91,6 +91,10 @@ class Server:
         """End :meth:`serve`; requests that are being answered are finished by their threads."""
         self._http.shutdown()
 
+    def close(self) -> None:
+        """Free the port of a server that never served."""
+        self._http.server_close()
+
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.serve, daemon=True)
         self._thread.start()
@@ -104,7 +108,11 @@ class Server:
         self, method: str, target: str, headers: dict[str, str], body: bytes, client: str
     ) -> Reply:
         """Return the reply to a request that has arrived; raises :class:`Refused`."""
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=100))
+        except ValueError as error:
+            raise Refused(400, "the address is malformed or has too many fields") from error
         found = [(route, route.match(parts.path)) for route in self.routes]
         found = [(route, values) for route, values in found if values is not None]
         if not found or not target.startswith("/"):
@@ -112,7 +120,6 @@ class Server:
         wanted = "GET" if method == "HEAD" else method
         for route, values in found:
             if route.method == wanted:
-                query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=100))
                 return route.answer(
                     Request(wanted, parts.path, values, query, headers, body, client)
                 )
