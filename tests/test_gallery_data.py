@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shlex
 
 import numpy as np
@@ -13,18 +14,26 @@ import torch
 from gallery_setup import COUNT, IDS, write, write_folder, write_refined
 from PIL import Image
 
+from burnish.checkpoint import save_model
 from burnish.cli.main import main
 from burnish.errors import InputError
 from burnish.files import card_path
 from burnish.gallery.app import Gallery, open_pairs
 from burnish.gallery.climbs import Climbs
 from burnish.gallery.commands import commands, guide_source
+from burnish.gallery.export import export
 from burnish.gallery.nearest import Nearest
 from burnish.gallery.sprites import Sprites
 from burnish.gallery.store import Store, stamp
 from burnish.gallery.table import Changes, describe
+from burnish.guide.load import load_guide
+from burnish.jobs.refine import plan_refine
+from burnish.networks.residual import Residual
+from burnish.refinement.learned import guide_sha256
+from burnish.refinement.settings import RefineSettings
 from burnish.report.pairs import read_pairs
 from burnish.samples import to_uint8
+from burnish.schema import plain
 from burnish.storage.formats import open_samples
 
 
@@ -163,15 +172,86 @@ def test_a_path_ends_at_the_stored_image_and_climbs_as_the_ledger_says(pairs):
         ({"settings": {"eps": "wide"}}, "eps"),
         ({"settings": {"eps": 1.0, "num_steps": 10**12}}, "1,000 steps"),
         ({"settings": {"objective": "mine", "eps": 1.0}}, "objective"),
+        ({"settings": {"eps": 1.0}}, "step_size"),
+        ({"guide": {"name": "timm/nope", "sha256": None}}, "--guide"),
+        ({"refiner": "none.safetensors", "refiner_sha256": "0"}, "one pass of a learned refiner"),
+        ({"refiner": "x" * 5000, "refiner_sha256": None}, "one pass of a learned refiner"),
     ],
 )
-def test_a_path_that_cannot_be_found_says_why(refined, pairs, change, missing):
+def test_a_path_that_cannot_be_found_says_why(pairs, tmp_path, change, missing):
     pairs.card.update(change)
     climbs = Climbs(pairs)
     with pytest.raises(InputError, match=missing):
         climbs([0])
     gallery = Gallery(pairs)
     assert isinstance(gallery.data()["commands"]["lines"], list)
+    export(gallery, tmp_path / "out")
+    text = (tmp_path / "out" / "files" / "data.js").read_text().partition(" = ")[2]
+    data = json.loads(text.removesuffix(";\n"))
+    assert re.search(missing, data["no_path"]) and data["num_details"] == 0
+
+
+def test_a_card_is_no_reason_to_fetch_a_network(pairs, monkeypatch):
+    monkeypatch.setattr("burnish.gallery.climbs.load_guide", lambda _: pytest.fail("loaded"))
+    pairs.card["guide"] = {"name": "timm/resnet 50", "kind": "classifier"}
+    gallery = Gallery(pairs)
+    gallery.climbs.prepare()
+    (line,) = gallery.data()["commands"]["lines"]
+    assert gallery.climbs.missing and "--guide 'timm/resnet 50'" in line
+
+
+@pytest.fixture
+def passed(tmp_path):
+    """Images that a learned refiner has refined in one pass, nearer than it has learned."""
+    source, path = write(tmp_path / "source.npz", 9, ids=IDS[:9]), tmp_path / "r1.safetensors"
+    network = {"name": "residual", "in_channels": 1, "width": 6, "depth": 3}
+    settings = RefineSettings(eps=3.0, step_size=0.5, num_steps=10)
+    card = {"guide_sha256": guide_sha256(load_guide("fashion_mnist")), "settings": plain(settings)}
+    torch.manual_seed(0)
+    model = Residual(1, width=6, depth=3)
+    torch.nn.init.normal_([*model.parameters()][-2])
+    save_model(path, model, {"network": network, **card})
+    options = {"precision": "float32", "batch_size": 8, "device": "cpu", "eps": 0.5}
+    plan_refine(source, "fashion_mnist", tmp_path / "out.npz", refiner=str(path), **options).run()
+    return tmp_path / "out.npz"
+
+
+def test_what_a_learned_refiner_made_is_passed_through_it_again(passed, monkeypatch):
+    monkeypatch.chdir(passed.parent)
+    gallery = Gallery(open_pairs([passed]))
+    for path in gallery.climbs([0, 7]):
+        assert path["same"] and len(path["l2"]) == 2 and path["l2"][1] > 0.1
+    data = gallery.data()
+    assert data["card"]["refiner"] and not data["no_path"]
+    (line,) = data["commands"]["lines"]
+    assert f"--refiner {passed.parent / 'r1.safetensors'}" in line
+    main(shlex.split(line)[1:])
+    again, wanted = (np.load(path)["arr_0"] for path in ("again.npz", passed))
+    np.testing.assert_array_equal(again, wanted)
+    # Another network under its name has not made these images.
+    (passed.parent / "r1.safetensors").write_bytes(b"another")
+    gallery = Gallery(open_pairs([passed]))
+    assert "one pass of a learned refiner" in gallery.data()["no_path"]
+    assert "is another one" in gallery.data()["commands"]["note"]
+
+
+def test_the_tiles_of_a_grid_and_own_labels_are_in_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    levels = np.random.default_rng(0).integers(1, 256, (2 * 31 + 3, 3 * 31 + 3), np.uint8)
+    Image.fromarray(levels).save("grid.png")
+    (tmp_path / "own.txt").write_text("1\n2\n3\n4\n5\n6\n")
+    options = {"tile": 28, "padding": 3, "labels": "own.txt", "batch_size": 4, "num_steps": 1}
+    plan_refine(tmp_path / "grid.png", "fashion_mnist", tmp_path / "out.npz", **options).run()
+    pairs = open_pairs([tmp_path / "out.npz"])
+    assert len(pairs) == 6 and Climbs(pairs)([4])[0]["same"]
+    (line,) = commands(pairs, "fashion_mnist")["lines"]
+    assert "--tile 28 --padding 3 --labels own.txt" in line
+    main(shlex.split(line)[1:])
+    np.testing.assert_array_equal(*(np.load(name)["arr_0"] for name in ("again.npz", "out.npz")))
+    for own, number in (("3", 1), ("own.txt", 0)):
+        pairs.card.update(own_labels=own, tile=None)
+        monkeypatch.setattr("burnish.gallery.commands._sampling", lambda _: "burnish sample")
+        assert len(commands(pairs, "fashion_mnist")["lines"]) == 1 + number
 
 
 @pytest.mark.parametrize(

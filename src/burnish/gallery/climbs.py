@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from burnish.errors import InputError
-from burnish.gallery.commands import guide_source, settings_of_card
+from burnish.gallery.commands import guide_source, refiner_source, settings_of_card
 from burnish.gallery.sprites import EXACT, encode
 from burnish.guide.load import load_guide
 from burnish.refinement.batching import in_batches
+from burnish.refinement.learned import guide_sha256, load_learned, make_refiner
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.report.pairs import Pairs
 from burnish.samples import to_uint8
@@ -28,6 +29,8 @@ MAX_STEPS = 1000
 
 class Climbs:
     """Climbs again with the guide, settings, precision and batch size of the card.
+
+    What a learned refiner made in one pass is passed through it again.
 
     Args:
         pairs: With the card of a refinement.
@@ -45,19 +48,31 @@ class Climbs:
         self._pairs, self.source = pairs, guide or guide_source(pairs.card)
         self._lock = threading.Lock()
         self._loaded: Refiner | None = None
-        self.missing = ""
+        self._learned = self.missing = ""
         if not pairs.card.get("settings"):
             self.missing = "There is no card of a refinement beside the images."
         elif self.source is None:
-            self.missing = "The guide does not ship with burnish; name its file by --guide."
+            self.missing = "The guide does not ship with burnish; name it by --guide."
         else:
             try:
-                if settings_of_card(pairs.card).num_steps > MAX_STEPS:
+                self._learned = refiner_source(pairs, self.source)
+                if settings_of_card(pairs.card).num_steps > MAX_STEPS and not self._learned:
                     self.missing = f"Paths of more than {MAX_STEPS:,} steps are not shown."
             except InputError as error:
                 self.missing = str(error)
         if guide and not self.missing:
             self._refiner()
+
+    def prepare(self) -> None:
+        """Load what the paths need, and say in ``missing`` if they cannot be found."""
+        if self.missing:
+            return
+        before, _ = self._pairs.read([0])
+        with self._lock:
+            try:
+                check_fit(self._refiner().guide, before, self._pairs.labels)
+            except InputError as error:
+                self.missing = str(error)
 
     def __call__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return one path per row, as the page takes it.
@@ -120,13 +135,22 @@ class Climbs:
             guide = load_guide(self.source)
             named = card.get("guide")
             known = named.get("sha256") if isinstance(named, dict) else None
-            if known and guide.card.get("sha256") != known:
+            known = known or card.get("guide_sha256")
+            if known and guide_sha256(guide) != known:
                 raise InputError(f"{self.source} is not the guide that refined these images")
+            settings, learned = settings_of_card(card), None
+            guide.objective(settings.objective)  # raises where there is none
+            if settings.step_size is None:
+                raise InputError("the card's settings name no step_size")
+            if self._learned:
+                channels = self._pairs.before.image_shape[0]
+                learned = load_learned(self._learned, guide, self.source, channels)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             precision = card.get("precision")
-            self._loaded = Refiner(
+            self._loaded = make_refiner(
                 guide.to(device),
-                settings_of_card(card),
+                settings,
+                learned,
                 precision=precision if precision in ("float32", "bfloat16") else "float32",
                 batch_size=_batch_size(card),
             )

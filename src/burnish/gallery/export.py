@@ -38,6 +38,8 @@ def export(gallery: Gallery, out: Path, num_paths: int = 100) -> None:
         raise InputError(f"{out}: not an empty folder; empty it or choose another name")
     count = len(gallery.pairs)
     num_paths = min(num_paths, count)
+    if num_paths:
+        gallery.climbs.prepare()
     if gallery.climbs.missing and gallery.nearest is None:
         num_paths = 0
     with write_aside(out) as aside:

@@ -95,6 +95,7 @@ def _facts(card: dict[str, Any]) -> dict[str, Any]:
     settings = card.get("settings")
     return {
         "guide": str(name) if name else None,
+        "refiner": bool(card.get("refiner")),
         "settings": settings if isinstance(settings, dict) else {},
         "threshold": card.get("threshold"),
     }

@@ -62,14 +62,17 @@ const climb = {
       button.addEventListener("click", () => this.choose(step));
       strip.append(button);
     }
-    const settings = data.facts.card.settings;
+    const { settings, refiner } = data.facts.card;
     const end = same ? "The last image is the stored one, bit by bit."
       : settings.keep_better ? "The stored image may be the one before: what got worse was taken back."
       : `The last image differs from the stored one by up to ${levels} of 255 levels: another processor, batch size or version.`;
     const guide = data.facts.card.guide ?? "the guide";
+    const steps = `${this.last} ${this.last === 1 ? "step" : "steps"}`;
+    const way = refiner ? `One pass of a learned refiner, made again for this image. The ${settings.objective ?? "objective"} is that of ${guide}.`
+      : `${steps} up the ${settings.objective ?? "objective"} of ${guide}, done again for this image.`;
     byId("climb").replaceChildren(
       make("h3", { textContent: "Path" }),
-      make("p", { className: "soft", textContent: `${this.last} ${this.last === 1 ? "step" : "steps"} up the ${settings.objective ?? "objective"} of ${guide}, done again for this image. ${end}` }),
+      make("p", { className: "soft", textContent: `${way} ${end}` }),
       this.chart(), strip,
     );
   },

@@ -100,14 +100,15 @@ function follow() {
 
 function introduce() {
   const { files, card, left_out: [before, after] } = data.facts;
-  const { guide, settings } = card;
+  const { guide, refiner, settings } = card;
   document.body.classList.toggle("exact", data.facts.exact);
   byId("title").textContent = files[1];
   document.title = `${files[1]} · burnish view`;
   const parts = [`before: ${files[0]}`];
   if (guide) parts.push(`guide ${guide}`);
   if (settings.eps !== undefined && settings.eps !== null) parts.push(`eps ${settings.eps}`);
-  if (settings.num_steps !== undefined) parts.push(`${settings.num_steps} steps`);
+  if (refiner) parts.push("one pass of a learned refiner");
+  else if (settings.num_steps !== undefined) parts.push(`${settings.num_steps} steps`);
   if (before || after) parts.push(`${before + after} images without a partner left out`);
   byId("subtitle").textContent = parts.join(" · ");
 }
