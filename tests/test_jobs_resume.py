@@ -259,9 +259,8 @@ def test_another_command_is_refused_with_the_field_that_differs(
     stop_after(1, folder, plan_of, monkeypatch, KeyboardInterrupt())
     if field == "input_sha256":
         write(folder / "source.npz", 3)
-    plan = plan_of["refine"](folder, **OTHERS.get(field, {}))
     with pytest.raises(InputError, match=rf"another job, whose {field} is .* --restart"):
-        plan.run()
+        plan_of["refine"](folder, **OTHERS.get(field, {}))  # found in planning
     assert (folder / "out.npz.job/00000000-00000003").exists()
 
 
@@ -285,6 +284,48 @@ def test_a_finished_job_is_not_done_again_and_another_needs_force(folder, plan_o
         plan_of["refine"](folder, "out", eps=0.5)
     changed = plan_of["refine"](folder, "out", here(force=True), eps=0.5).run()
     assert changed["settings"]["eps"] == 0.5
+
+
+@pytest.mark.parametrize("what", ["out.npz", "out.npz.ledger.parquet"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda p: p.unlink()])
+def test_an_output_that_has_changed_is_not_taken_for_done(what, damage, folder, plan_of):
+    plan_of["refine"](folder).run()
+    whole = (folder / what).read_bytes()
+    damage(folder / what)
+    if what == "out.npz" and not (folder / what).exists():
+        (folder / "out.npz.card.json").unlink()
+        (folder / "out.npz.ledger.parquet").unlink()
+        plan_of["refine"](folder).run()
+    else:
+        with pytest.raises(InputError, match=r"out\.npz exists; --force replaces it"):
+            plan_of["refine"](folder)
+        plan_of["refine"](folder, options=here(force=True)).run()
+    assert (folder / what).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["out.npz.ledger.parquet", "out.npz.card.json"])
+def test_a_ledger_or_card_of_something_else_is_not_replaced_unasked(name, folder, plan_of):
+    (folder / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name} exists; --force replaces it"):
+        plan_of["refine"](folder)
+    assert (folder / name).read_text() == "mine"
+
+
+def test_a_folder_of_something_else_is_not_taken_for_a_job(folder, plan_of):
+    (folder / "out.npz.job").mkdir()
+    (folder / "out.npz.job/thesis.txt").touch()
+    with pytest.raises(InputError, match="the folder of something else"):
+        plan_of["refine"](folder).run()
+    assert (folder / "out.npz.job/thesis.txt").exists()
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written(folder, guide):
+    source = folder / os.fsdecode(b"x\xff.npz")
+    write(source)
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError, match=r"input '.*\\udcff\.npz' is no text"):
+        plan_refine(source, guide, folder / "out.npz", job=here(), **SAFE)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_force_replaces_no_folder_that_burnish_has_not_made(folder, plan_of):
@@ -372,12 +413,14 @@ SHARES = [
     ("auto", TASKS | RANK, Share(2, 4)),
     ("auto", {key: TASKS[key] for key in list(TASKS)[:2]} | {"SLURM_ARRAY_TASK_ID": "3"},
      Share(3, 4)),
+    ("auto", TASKS | {"SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_STEP": "4"}, Share(2, 4)),
     ("auto", POOL, Share(1, 3)),
     ("auto", RANK, Share(1, 2)),
     ("auto", {}, "the environment names no share"),
-    ("auto", TASKS | {"SLURM_ARRAY_TASK_ID": "9"}, "share '4/4'"),
-    ("auto", TASKS | {"SLURM_ARRAY_TASK_ID": "4"}, "share '-1/4'"),
-    ("", {"RANK": "x", "WORLD_SIZE": "2"}, "share 'x/2'"),
+    ("auto", TASKS | {"SLURM_ARRAY_TASK_ID": "9"}, "says 4/4"),
+    ("auto", TASKS | {"SLURM_ARRAY_TASK_ID": "4"}, "says -1/4"),
+    ("", {"RANK": "x", "WORLD_SIZE": "2"}, "says x/2"),
+    ("\uff11/3", {}, "I/N"),  # a wide digit
     ("2/2", {}, "I from 0 to N - 1"),
     ("1", {}, "I/N"), ("-1/2", {}, "I/N"), ("1/0", {}, "I/N"), ("a/b", {}, "I/N"),
 ]  # fmt: skip

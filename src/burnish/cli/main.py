@@ -70,16 +70,23 @@ def _run(arguments: list[str] | None, heard: list[int]) -> tuple[str, int]:
             return "; ".join([_said(error), *_notes(error)]), 2
     except InputError as error:
         return "; ".join([str(error), *_notes(error)]), 2
-    except MemoryError:
-        return "not enough memory; give fewer or smaller images, or a smaller --batch-size", 2
     except (Stopped, KeyboardInterrupt) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         return _stopped(arguments, error), 128 + number
     except Exception as error:
+        if _is_memory(error):
+            return "not enough memory; give fewer or smaller images, or a smaller --batch-size", 2
         if not heard:
             raise
         # Half an import, and what was raised meanwhile, may come as any error.
         return _stopped(arguments, error), 128 + heard[0]
+
+
+def _is_memory(error: Exception) -> bool:
+    """Return whether memory ran out: Python's, or torch's on the CPU or on a GPU."""
+    of_torch = ("can't allocate memory", "out of memory")
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in of_torch)
+    return said or isinstance(error, MemoryError)
 
 
 def _said(error: OSError) -> str:

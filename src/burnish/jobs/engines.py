@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from burnish.errors import InputError
-from burnish.jobs.job import PLAN, Job, Shard, clear_deleted
+from burnish.jobs.job import PLAN, Job, Shard
 from burnish.jobs.locks import FINISH
 from burnish.jobs.plan import Plan, Tick, job_path
 from burnish.jobs.shares import find_share
+from burnish.leftovers import clear_deleted
 from burnish.progress import bar
 
 # How often other processes are looked after, in seconds.

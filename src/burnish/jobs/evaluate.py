@@ -20,7 +20,7 @@ from burnish.hub import shipped
 from burnish.jobs.job import Job, Shard, cut
 from burnish.jobs.options import IN_PYTHON, EvaluateOptions, JobOptions
 from burnish.jobs.parts import ticked
-from burnish.jobs.plan import Plan, Tick, checked, found_plan, job_path, resolve_device
+from burnish.jobs.plan import Plan, Tick, job_path, resolve_device
 from burnish.jobs.sides import (
     Side,
     check_reference,
@@ -30,6 +30,7 @@ from burnish.jobs.sides import (
     split_rows,
 )
 from burnish.jobs.source import open_source, samples_sha256
+from burnish.jobs.targets import checked, found_plan
 from burnish.metrics.evaluate import compare
 from burnish.metrics.features import FeatureExtractor, load_extractor
 from burnish.metrics.reference import Reference, extract, reference_of

@@ -16,7 +16,6 @@ file system has no locks, two processes may make the same shard, with the same b
 import contextlib
 import errno
 import os
-import re
 import shutil
 import socket
 import time
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 from burnish.errors import InputError
 from burnish.files import path_sha256, read_json, write_json
 from burnish.jobs.locks import LockedFolder
-from burnish.leftovers import remove
+from burnish.leftovers import clear_deleted, remove
 from burnish.storage.remote import is_remote, sent
 
 RECORD, PLAN = "record.json", "plan.json"
@@ -112,7 +111,7 @@ class Job(LockedFolder):
 
     def is_idle(self) -> bool:
         """Return whether nothing is finished, and no other process has the job open."""
-        return not any(self.folder.glob(f"[!.]*/{RECORD}")) and self.is_alone()
+        return not has_begun(self.folder) and self.is_alone()
 
     def restart(self, plan: Mapping[str, Any]) -> None:
         """Forget what was done, and begin with this plan.
@@ -211,6 +210,11 @@ class Job(LockedFolder):
         return None
 
 
+def has_begun(folder: Path) -> bool:
+    """Return whether anything is finished in the folder of a job."""
+    return any(folder.glob(f"[!.]*/{RECORD}"))
+
+
 def read_plan(folder: Path) -> dict[str, Any]:
     """Return the plan that a job's folder holds.
 
@@ -221,14 +225,6 @@ def read_plan(folder: Path) -> dict[str, Any]:
         return read_json(folder / PLAN)
     except InputError as error:
         raise InputError(f"{error}; --restart begins anew") from error
-
-
-def clear_deleted(folder: Path) -> None:
-    """Remove what is left of the deleted jobs of a name, of killed processes too."""
-    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}")
-    for path in folder.parent.iterdir():
-        if name.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -36,6 +36,9 @@ class LockedFolder:
             raise InputError(
                 f"{folder} is {kind}, and no folder of a job; move it, or give another name"
             )
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "locks").exists():
+            raise InputError(f"{folder} is the folder of something else; move it, or give another "
+                             "name")  # fmt: skip
         self._enter()
 
     def _enter(self) -> None:

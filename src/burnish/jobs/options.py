@@ -15,7 +15,7 @@ from burnish.schema import Range, check, read
 class JobOptions:
     """How a job is split among processes, and what it may replace."""
 
-    workers: Annotated[int | None, Range(1)] = None
+    workers: Annotated[int | None, Range(1, 1024)] = None
     """Processes that share the work, one per GPU, at most. Without it, 1 on this machine; with
     --engine ray, as many as the cluster has room for. On one machine without GPU, 1 is best."""
     share: str = ""
@@ -23,7 +23,7 @@ class JobOptions:
     SLURM arrays, SkyPilot or torchrun. Ranks of torchrun and accelerate share without asking."""
     engine: Literal["local", "ray"] = "local"
     """Who does the work: local, or ray, a Ray cluster (pip install 'burnish[ray]')."""
-    shard_size: Annotated[int | None, Range(1)] = None
+    shard_size: Annotated[int | None, Range(1, 1e9)] = None
     """Images that are finished together and survive a killed job; without it, about half a
     minute of work."""
     restart: bool = False
@@ -53,7 +53,7 @@ class SampleOptions:
     """Class of all images; without it each seed draws its own."""
     flat: bool = False
     """Write a folder without sub-folders, as pytorch-fid reads it; labels in dataset.json."""
-    batch_size: Annotated[int, Range(1)] = 100
+    batch_size: Annotated[int, Range(1, 1e6)] = 100
     """Images per call of the network; it changes no image."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
@@ -79,7 +79,7 @@ class RefineOptions:
     """Pixels between the tiles of a grid."""
     flat: bool = False
     """Write a folder without sub-folders, as pytorch-fid reads it; labels in dataset.json."""
-    batch_size: Annotated[int | None, Range(1)] = None
+    batch_size: Annotated[int | None, Range(1, 1e6)] = None
     """Images per call of the guide; without it, what is fast and fits into memory."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Inside the guide: float32 (exact), bfloat16, or auto for what a short measurement finds
@@ -127,7 +127,7 @@ class EvaluateOptions:
 
     num_neighbors: Annotated[int, Range(1)] = 3
     """k of precision, recall, density and coverage."""
-    batch_size: Annotated[int, Range(1)] = 250
+    batch_size: Annotated[int, Range(1, 1e6)] = 250
     """Images per call of the network."""
     tile: Annotated[int | None, Range(1)] = None
     """GENERATED is a grid of tiles of this side, or a folder of such grids; score the tiles."""

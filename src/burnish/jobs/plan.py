@@ -13,22 +13,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import torch
 
 from burnish import __version__
 from burnish.errors import InputError
-from burnish.files import cache_folder, card_path, check_target, read_json
-from burnish.jobs.job import PLAN, Job, Shard, cut, read_plan
+from burnish.files import (
+    cache_folder,
+    card_path,
+    ledger_path,
+    path_sha256,
+    read_json,
+)
+from burnish.jobs.job import Job, Shard, cut
 from burnish.jobs.options import JobOptions
-from burnish.jobs.shares import find_share
-from burnish.schema import Range, check, plain, read
-from burnish.storage.formats import check_output
-from burnish.storage.remote import exists, is_remote
+from burnish.schema import plain
+from burnish.storage.remote import is_remote
 
 Tick = Callable[[int], object]
-PlanT = TypeVar("PlanT", bound="Plan")
 
 # What one command may say otherwise than another and still mean the same result.
 NOT_COMPARED = frozenset(
@@ -122,7 +125,13 @@ class Plan(ABC):
         if not self.out.exists() or not card_path(self.out).is_file():
             return None
         card = read_json(card_path(self.out))
-        return None if self.differs(card) else card
+        return card if not self.differs(card) and card.get("sha256") == self.hashes() else None
+
+    def hashes(self, folder: Path | None = None) -> dict[str, str]:
+        """Return the hashes of the output and its ledger, or of those in ``folder``."""
+        out = self.out if folder is None else folder / self.out.name
+        kinds = {"images": out, "ledger": ledger_path(out)}
+        return {name: path_sha256(path) for name, path in kinds.items() if path.exists()}
 
     def run(self) -> dict[str, Any]:
         """Do the work; return what the card beside the output says.
@@ -144,66 +153,6 @@ def job_path(out: Path) -> Path:
         name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
         return cache_folder() / "jobs" / f"{name}-{out.name}.job"
     return out.with_name(f"{out.name}.job")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a job that is under way, or an output that is there, has chosen; None if nothing."""
-
-    batch_size: Annotated[int | None, Range(1)] = None
-    shard_size: Annotated[int | None, Range(1)] = None
-    precision: Literal["float32", "bfloat16"] | None = None
-    compile: bool | None = None
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-def found_plan(out: Path, job: JobOptions) -> Found:
-    """Return what the job that is making, or has made, ``out`` has chosen.
-
-    Raises:
-        InputError: Its plan is damaged.
-    """
-    folder, card = job_path(out), card_path(out)
-    path = folder / PLAN
-    if job.restart:
-        return Found()
-    if path.is_file():
-        values = read_plan(folder)
-    elif out.exists() and card.is_file() and not job.force:
-        path, values = card, read_json(card)
-    else:
-        return Found()
-    names = [one.name for one in dataclasses.fields(Found)]
-    return read(Found, {name: values[name] for name in names if name in values}, str(path))
-
-
-def check_out(out: Path, *inputs: Path, flat: bool = False) -> None:
-    """Refuse images that cannot be written; a folder that has a card was made by a job."""
-    if out.name and out.is_dir() and card_path(out).is_file():
-        check_target(out, *inputs)
-    else:
-        check_output(out, *inputs, flat=flat)
-
-
-def checked(plan: PlanT) -> PlanT:
-    """Return the plan.
-
-    Raises:
-        InputError: Its output exists, made by something else, and may not be replaced; or the
-            share of this process is none.
-    """
-    find_share(plan.job.share)
-    if not plan.job.force and _is_there(plan.out) and plan.finished() is None:
-        raise InputError(f"{plan.out} exists; --force replaces it, or give another name")
-    return plan
-
-
-def _is_there(out: Path) -> bool:
-    if is_remote(out):
-        return exists(out)
-    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
 
 
 def _difference(name: str, here: Any, there: Any) -> tuple[str, Any, Any]:

@@ -13,9 +13,10 @@ from burnish.files import card_path, check_target, ledger_path
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
-from burnish.jobs.plan import Found, check_out, checked, found_plan, resolve_device
+from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
 from burnish.jobs.source import open_source, own_labels, samples_sha256
+from burnish.jobs.targets import Found, check_out, checked, found_plan
 from burnish.refinement.doubt import doubt
 from burnish.refinement.learned import (
     Learned,

@@ -135,6 +135,7 @@ class RefinePlan(Plan):
             "num_worse": total["worse"],
             "num_kept": total[KEPT],
             "seconds": sum(record["seconds"] for record in records),
+            "sha256": self.hashes(job.result),
             **provenance(),
         }
         write_json(card_path(out), card)

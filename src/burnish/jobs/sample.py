@@ -14,8 +14,9 @@ from burnish.generators.load import load_generator
 from burnish.jobs.job import Job, Shard
 from burnish.jobs.options import IN_PYTHON, JobOptions, SampleOptions
 from burnish.jobs.parts import IMAGES, joined, ticked
-from burnish.jobs.plan import Plan, Tick, check_out, checked, found_plan, resolve_device
+from burnish.jobs.plan import Plan, Tick, resolve_device
 from burnish.jobs.progress import span
+from burnish.jobs.targets import check_out, checked, found_plan
 from burnish.metrics.features import weights_sha256
 from burnish.schema import read
 from burnish.seeds import parse_seeds
@@ -65,6 +66,7 @@ class SamplePlan(Plan):
             **self.for_card(),
             "generator": self.opened.card,
             "seconds": sum(record["seconds"] for record in records),
+            "sha256": self.hashes(job.result),
             **provenance(),
         }
         write_json(card_path(job.result / self.out.name), card)

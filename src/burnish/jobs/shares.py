@@ -8,11 +8,12 @@ from burnish.errors import InputError
 
 # Ranks of torchrun and accelerate always run one command together. The tasks of an array may do
 # something else each, so their variables are read only when asked.
-RANKS = ("RANK", "WORLD_SIZE", "")
+RANKS = ("RANK", "WORLD_SIZE", "", "")
 ARRAYS = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("SKYPILOT_JOB_RANK", "SKYPILOT_NUM_JOBS", ""),
-)
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN",
+     "SLURM_ARRAY_TASK_STEP"),
+    ("SKYPILOT_JOB_RANK", "SKYPILOT_NUM_JOBS", "", ""),
+)  # fmt: skip
 
 
 class Share(NamedTuple):
@@ -37,17 +38,19 @@ def find_share(share: str) -> Share:
         text = next(filter(None, (_from_environment(*names) for names in known)), "")
         if not text and not share:
             return Share(0, 1)
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match and int(match[1]) < int(match[2]):
         return Share(int(match[1]), int(match[2]))
     hint = "write I/N, with I from 0 to N - 1"
-    if share == "auto":
-        hint = "the environment names no share; " + hint
-    raise InputError(f"share {text or share!r}: {hint}")
+    if share in ("", "auto"):
+        said = f"says {text}" if text else "names no share"
+        raise InputError(f"share {share!r}: the environment {said}; {hint}")
+    raise InputError(f"share {share!r}: {hint}")
 
 
-def _from_environment(rank: str, size: str, first: str) -> str:
+def _from_environment(rank: str, size: str, first: str, step: str) -> str:
     found, count = os.environ.get(rank, ""), os.environ.get(size, "")
     if found.isdecimal() and (least := os.environ.get(first, "")).isdecimal():
-        found = str(int(found) - int(least))
+        by = os.environ.get(step, "")
+        found = str((int(found) - int(least)) // (int(by) if by.isdecimal() and int(by) else 1))
     return f"{found}/{count}" if found and count else ""
