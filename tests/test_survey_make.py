@@ -50,6 +50,14 @@ def test_pairs_are_used_equally_often_where_they_run_out():
     assert len(used) == 10 and set(used.values()) == {3}
 
 
+def test_checks_are_at_other_places_for_each_rater():
+    # Of 8 ^ 2 places.
+    for seed in range(3):
+        rows = plan_trials(60, 2, raters=30, pairs=16, practice=1, catch=2, seed=seed)
+        places = {tuple(n for n, one in enumerate(row) if one.kind == "catch") for row in rows}
+        assert len(places) == 30
+
+
 def test_checks_are_spread_and_practice_comes_first():
     for row in plan_trials(60, 2, raters=20, pairs=20, practice=3, catch=4, seed=1):
         kinds = [trial.kind for trial in row]

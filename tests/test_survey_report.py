@@ -73,7 +73,10 @@ def test_the_share_and_its_interval_follow_from_the_raters_that_count(study):
     assert sum(row["votes"] for row in found["classes"]) == 40
     assert found["power"]["measured"] is False and found["power"]["pairs"] == 10
     assert found["verdict"] == "People prefer refined"
-    assert "70.0 % of the votes (40 votes of 4 raters" in found["words"]
+    assert (
+        "4 raters preferred refined to baseline in 70.0 % of their votes (on average; 40"
+        in found["words"]
+    )
 
 
 def test_raters_who_do_not_count_are_named_with_the_reason(study):
@@ -132,7 +135,7 @@ def test_the_command_writes_a_page_a_table_and_numbers(study, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     command = ["survey", "report", str(study.folder), "--out", "page.html"]
     main([*command, "--csv", "votes.csv", "--json", "numbers.json"])
-    assert "70.0 % of the votes" in capsys.readouterr().out
+    assert "70.0 % of their votes" in capsys.readouterr().out
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers == json.loads(json.dumps(analyze(study, answers)))
     rows = list(csv.DictReader((tmp_path / "votes.csv").open()))
@@ -143,6 +146,21 @@ def test_the_command_writes_a_page_a_table_and_numbers(study, tmp_path, monkeypa
     for said in ("People prefer refined", "70.0 %", "passed 2 of 4 attention checks", "<svg"):
         assert said in page
     assert "http" not in page and "<script" not in page
+
+
+@pytest.mark.parametrize("flag", ["--out", "--csv", "--json"])
+def test_a_file_that_exists_is_replaced_only_by_force(study, tmp_path, monkeypatch, capsys, flag):
+    monkeypatch.chdir(tmp_path)
+    name = {"--out": "survey.html", "--csv": "votes.csv", "--json": "numbers.json"}[flag]
+    (tmp_path / name).write_text("mine")
+    command = ["survey", "report", str(study.folder)]
+    command += [] if flag == "--out" else [flag, name]  # survey.html is the default
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert f"{name} exists already" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    main([*command, "--force"])
+    assert (tmp_path / name).read_text() != "mine"
 
 
 def test_markup_in_names_and_questions_stays_text(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from burnish.cli.options import flag, flags, given
+from burnish.cli.options import FORCE, flag, flags, given
 from burnish.survey.options import SurveyOptions
 
 URL = "Where raters come to, if a proxy is in front, e.g. https://survey.example.org."
@@ -92,10 +92,11 @@ def serve(study: Path, host: str, port: int, url: str, join: bool) -> None:
 @flag("--out", Path("survey.html"), "The page, .html.")
 @click.option("--csv", type=Path, metavar="PATH", help="All votes as a table, too.")
 @click.option("--json", type=Path, metavar="PATH", help="All numbers, too.")
-def report(study: Path, out: Path, csv: Path | None, json: Path | None) -> None:
+@FORCE
+def report(study: Path, out: Path, csv: Path | None, json: Path | None, force: bool) -> None:
     """Report which system people preferred in STUDY, with an interval over raters."""
     from burnish.survey.report import write_report
 
-    result = write_report(study, out, csv, json)
+    result = write_report(study, out, csv, json, force=force)
     print(f"{result['words']} {result['verdict']}.")
     print(*(path for path in (out, csv, json) if path))

@@ -222,8 +222,9 @@ def _words(row: dict[str, Any]) -> tuple[str, str]:
     system, against, share = row["system"], row["against"], row["share"]
     if share is None:
         return "No votes count yet.", "Nothing is known yet"
-    said = f"{system} was preferred to {against} in {100 * share:.1f} % of the votes"
-    said += f" ({row['votes']} votes of {row['raters']} raters"
+    who = "One rater" if row["raters"] == 1 else f"{row['raters']} raters"
+    said = f"{who} preferred {system} to {against} in {100 * share:.1f} % of their votes"
+    said += f" ({'on average; ' * (row['raters'] > 1)}{row['votes']} votes"
     if row["low"] is None:
         return f"{said}). One rater is too few for an interval.", "One rater is not enough"
     said += f"; 95 % interval over raters {100 * row['low']:.1f} to {100 * row['high']:.1f} %)."

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 SPOILERS = ("noise", "blur")
+MAX_DRAWS = 20  # until the places of a rater's checks are new
 
 
 class Picture(NamedTuple):
@@ -64,7 +65,7 @@ def plan_trials(
     first = [
         _pair("practice", drills, one) for one in deal(practice, num_systems, 1, practice, rng)[0]
     ]
-    rows = []
+    rows, taken = [], set()
     for comparisons in deal(len(pool), num_systems, raters, pairs, rng):
         row = [_pair("pair", pool, one) for one in comparisons]
         caught = [
@@ -72,7 +73,8 @@ def plan_trials(
             for n, (item, left) in enumerate(zip(checks, balanced_sides(catch, rng), strict=True))
         ]
         turns = rng.permutation(catch)
-        for place, turn in zip(reversed(spread(pairs, catch, rng)), turns, strict=True):
+        places = _fresh_places(pairs, catch, taken, rng)
+        for place, turn in zip(reversed(places), turns, strict=True):
             row.insert(place, caught[int(turn)])
         rows.append([*first, *row])
     return rows
@@ -134,6 +136,18 @@ def spread(num_pairs: int, num_checks: int, rng: np.random.Generator) -> list[in
         int(rng.integers(int(low) + 1, max(int(high), int(low) + 1) + 1))
         for low, high in pairwise(edges)
     ]
+
+
+def _fresh_places(
+    pairs: int, catch: int, taken: set[tuple[int, ...]], rng: np.random.Generator
+) -> tuple[int, ...]:
+    """Return places of checks that no rater has yet, if a few draws find such."""
+    # Raters who talk could tell each other where the checks are.
+    places, draws = tuple(spread(pairs, catch, rng)), 1
+    while catch and places in taken and draws < MAX_DRAWS:
+        places, draws = tuple(spread(pairs, catch, rng)), draws + 1
+    taken.add(places)
+    return places
 
 
 def balanced_sides(count: int, rng: np.random.Generator) -> list[bool]:

@@ -21,7 +21,11 @@ COLUMNS = (
 
 
 def write_report(
-    study: Path, out: Path, table: Path | None = None, numbers: Path | None = None
+    study: Path,
+    out: Path,
+    table: Path | None = None,
+    numbers: Path | None = None,
+    force: bool = True,
 ) -> dict[str, Any]:
     """Write the report of a study and return all numbers.
 
@@ -32,6 +36,7 @@ def write_report(
         out: The page, ``.html``.
         table: All answers as ``.csv``, one a row, with the systems named; None for no such file.
         numbers: What :func:`~burnish.survey.analysis.analyze` returns, as ``.json``.
+        force: Whether existing files may be replaced.
 
     Raises:
         InputError: There is no study, its answers are not of it, or a file cannot be written.
@@ -39,7 +44,7 @@ def write_report(
     opened = load_study(study)
     for path, suffix in ((out, ".html"), (table, ".csv"), (numbers, ".json")):
         if path is not None:
-            check_target(path, opened.answers, opened.folder / "study.json")
+            check_target(path, opened.answers, opened.folder / "study.json", force=force)
             if path.suffix != suffix:
                 raise InputError(f"{path}: the suffix must be {suffix}")
     answers, _ = read_answers(opened)
