@@ -19,7 +19,7 @@ from PIL import Image
 from burnish.errors import InputError
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.datasets import load_dataset, parse_rows
-from burnish.storage.formats import open_samples, write_samples
+from burnish.storage.formats import check_output, open_samples, write_samples
 
 FORMATS = ["set.npz", "set.parquet", "set"]
 FASHION_MNIST = Path(__file__).parents[2] / "shared/data/fashion_mnist"
@@ -237,7 +237,8 @@ def test_faulty_samples(tmp_path, name, parts, num_images, said):
         ("set.txt", None, "writable are .npz, .parquet"),
         ("set", ["a.png"], "12 images but 1 names"),
         ("set", ["../a.png", *"bcdefghijkl"], "leads out"),
-        ("set", ["a.png", "a.jpg", *"cdefghijkl"], "would be called 'a.png'"),
+        ("set", ["a.png", "a.jpg", *"cdefghijkl"], "a.png and a.jpg would both be written as"),
+        ("set.parquet", ["\udcff.png", *"bcdefghijkl"], "names of UTF-8 only"),
     ],
 )
 def test_faulty_targets(tmp_path, name, names, said):
@@ -253,6 +254,9 @@ def test_faulty_targets(tmp_path, name, names, said):
 
     with pytest.raises(InputError, match=re.escape(said)):
         write_samples(tmp_path / name, unasked(), 12, names)
+    if names is None or len(names) == 12:
+        with pytest.raises(InputError, match=re.escape(said)):
+            check_output(tmp_path / name, names=names)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -369,6 +373,12 @@ FAULTS = {
     "fortran": (savez(np.asfortranarray(NHWC)), "Fortran order"),
     "label count": (savez(NHWC, np.arange(3)), "4 images but arr_1 of shape [3]"),
     "one-hot": (savez(NHWC, np.eye(4, dtype=np.int64)), "arr_1 of shape [4, 4]"),
+    "wide label": (savez(NHWC, np.full(4, 2**63, "u8")), "arr_1 holds 9223372036854775808"),
+    "parquet wide label": (
+        table(image=cells(png()), label=pa.array([2**64 - 1], "uint64")),
+        "column label holds 18446744073709551615",
+    ),
+    "text in the column": (table(image=["a.png"]), "its columns are image (string)"),
     "negative label": (savez(NHWC, np.arange(4) - 1), "label -1"),
     "float label": (savez(NHWC, np.zeros(4)), "arr_1 is float64"),
     "id count": (savez(NHWC, ids=np.arange(5)), "ids of shape [5]"),
@@ -382,15 +392,21 @@ FAULTS = {
     "mixed": (tree({"a.png": png(), "b/a.png": png()}), "beside and inside"),
     "too deep": (tree({"a/b/c.png": png()}), "too deep"),
     "not parquet": (raw("set.parquet", b"nonsense"), "broken or not parquet"),
-    "no image column": (table(photo=cells(png())), "only photo"),
-    "undecodable column": (table(image=[1]), "no column image or img"),
+    "no image column": (table(photo=cells(png())), "its columns are photo (struct"),
+    "undecodable column": (table(image=[1]), "its columns are image (int64)"),
     "parquet empty": (table(image=cells()), "holds no images"),
     "parquet sizes": (table(image=cells(png(), png(size=(9, 8)))), "image 1 is 8x9"),
     "parquet color": (table(image=cells(png("L"), png())), "image 1 has color"),
-    "parquet broken image": (table(image=cells(png(), b"x")), "image 1 is not a readable"),
+    "parquet broken image": (
+        table(image=cells(png(), b"x")),
+        "image 1 is not a readable image (damaged, or none of",
+    ),
     "parquet paths": (table(image=cells(png(), None)), "image 1 has no bytes"),
     "parquet label": (table(image=cells(png()), label=[-1]), "label -1"),
-    "parquet no label": (table(image=cells(png()), label=pa.array([None], "int64")), "1 missing"),
+    "parquet no label": (
+        table(image=cells(png()), label=pa.array([None], "int64")),
+        "misses 1 of its values",
+    ),
     "parquet text label": (table(image=cells(png()), label=["cat"]), "column label holds string"),
     "splits": (splits, "holds the splits test, train"),
     "unlike parts": (unlike_parts, "some have none (0.parquet, 1.parquet)"),

@@ -347,7 +347,7 @@ FAULTS = {
     "npz long header": (
         npz(npy_bytes(header=bytes(2**26), version=2), zipfile.ZIP_DEFLATED), "a header of 67"
     ),
-    "pt code": (saved({"images": Path("a")}), "not a .pt of plain tensors"),
+    "pt code": (saved({"images": Path("a")}), ".pt of plain tensors: it holds other objects"),
     "pt model": (saved(torch.nn.Linear(2, 2)), "not a .pt of plain tensors"),
     "pt list": (saved([torch.zeros(2)]), "no tensor of images"),
     "pt int": (saved(torch.zeros(2, 3, 8, 8, dtype=torch.int64)), "is int64"),
@@ -360,6 +360,11 @@ FAULTS = {
         saved({"images": torch.zeros(2, 3, 8, 8), "labels": torch.zeros(3)}), "is float32"
     ),
     "pt range": (saved(torch.full((2, 3, 8, 8), 2.0)), "must lie in [0, 1]"),
+    "pt wide labels": (
+        saved({"x": torch.zeros(1, 3, 8, 8), "y": torch.tensor([2**63], dtype=torch.uint64)}),
+        "labels holds 9223372036854775808",
+    ),
+    "npy deep header": (raw("set.npy", npy_bytes(header=b"(" * 3000)), "no readable header"),
     "pt no pt": (raw("set.pt", b"nonsense"), "not a .pt of plain tensors"),
     "arrow missing": (
         arrow({"_data_files": [{"filename": "x.arrow"}]}, image=cells(png())), "x.arrow: missing"
@@ -370,7 +375,7 @@ FAULTS = {
     "arrow state": (arrow([], image=cells(png())), "does not list data files"),
     "arrow rows": (arrow({**STATE, "_indices_data_files": ["x"]}, image=cells(png())), "selected"),
     "arrow cut": (arrow(STATE, cut, image=cells(png() + bytes(900))), "broken or not an arrow"),
-    "arrow columns": (arrow(STATE, photo=cells(png())), "only photo"),
+    "arrow columns": (arrow(STATE, photo=cells(png())), "columns are photo (struct"),
     "arrow bytes": (arrow(STATE, image=cells(png(), None)), "image 1 has no bytes"),
     "arrow label": (arrow(STATE, image=cells(png()), label=["cat"]), "column label holds string"),
     "arrow dictionary": (
@@ -396,6 +401,7 @@ def test_faulty_files(tmp_path, make, said):
         tracemalloc.stop()
     assert str(tmp_path) in str(caught.value) or "{" in path.name
     assert "\n" not in str(caught.value)
+    assert " at 0x" not in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
     assert peak < 2**26
 
 

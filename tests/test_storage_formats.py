@@ -193,6 +193,27 @@ def test_folders_of_edm_have_no_labels(tmp_path, names):
     assert again.labels is None and again.names == names
 
 
+@pytest.mark.parametrize(
+    ("names", "ids", "expected"),
+    [
+        (["0/000007.png", "0/000009.png"], None, [7, 9]),
+        (["0/000007.png", "0/000009.png"], [4, 3], [4, 3]),
+        (["0/img00000007.png", "0/img00000009.png"], None, [0, 1]),
+    ],
+)
+def test_ids_by_name_with_a_dataset_json(tmp_path, names, ids, expected):
+    facts = {"labels": [[name, 0] for name in names], **({"ids": ids} if ids else {})}
+    (tmp_path / "set/0").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "set" / name).write_bytes(png(to_uint8(some(1).images[0])))
+    (tmp_path / "set/dataset.json").write_text(json.dumps(facts))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in (*names, "dataset.json"):
+            archive.write(tmp_path / "set" / name, name)
+    for suffix in ("", ".zip"):
+        assert open_samples(tmp_path / f"set{suffix}").ids.tolist() == expected
+
+
 def test_class_folders_called_by_numbers_are_labels(tmp_path):
     for name in ("0/000000.png", "9/000001.png", "00002/000002.png"):
         (tmp_path / name).parent.mkdir()
@@ -279,8 +300,9 @@ def test_flat_folders(tmp_path, names):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("l.txt", "3\n1\n2\n"), ("l.csv", "label\n3\n1\n2"), ("l.csv", '"3"\r\n1\r\n2\r\n')],
-)
+    [("l.txt", "3\n1\n2\n"), ("l.csv", "label\n3\n1\n2"), ("l.csv", '"3"\r\n1\r\n2\r\n'),
+     ("l.csv", "\ufefflabels\n3\n1\n2\n"), ("l.csv", "\ufeff3\n1\n2\n")],
+)  # fmt: skip
 def test_labels_of_ones_own(tmp_path, name, content):
     path = write_samples(tmp_path / "set.npz", [some(3)], 3)
     (tmp_path / name).write_text(content)
@@ -296,6 +318,8 @@ def test_labels_of_ones_own(tmp_path, name, content):
         ("l.txt", "3\n1\n2\n0\n", "3 images but more labels"),
         ("l.txt", "3\n1\ncat", "line 3 is 'cat'"),
         ("l.txt", "3\n\n1\n", "line 2 is ''"),
+        ("l.txt", "3\n1\n1_0\n", "line 3 is '1_0'; write"),
+        ("l.txt", "3\n1\n\0\n", "line 3 is '\\x00'; write"),
         ("l.csv", "a.png,3\n", "line 1 is 'a.png,3'"),
         ("l.txt", "3\n1\n" + "9" * 10**6, "line 3 is"),
         ("l.txt", "3\n1\n99999999999999999999", "line 3 is"),

@@ -1,9 +1,11 @@
 """What the formats of plain numbers share: arrays of pixels in files, read image by image."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -17,6 +19,9 @@ from burnish.storage.sample_file import SampleFile
 from burnish.storage.streams import Streams
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+# numpy takes the header apart as Python would.
+_BROKEN_HEADER = (ValueError, KeyError, SyntaxError, RecursionError, MemoryError, TokenError)
 
 
 class Pixels:
@@ -175,9 +180,11 @@ def read_header(path: Path, what: str, stream: IO[bytes]) -> tuple[list[int], np
             raise ValueError(f"a header of {length} bytes")
         head = BytesIO(begin + size + stream.read(length))
         shape, fortran_order, dtype = _HEADERS[npy.read_magic(head)](head)
-    except (ValueError, KeyError, SyntaxError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: {what} has no readable header ({reason})") from error
+    except _BROKEN_HEADER as error:
+        reason = re.sub(
+            " at 0x[0-9a-f]+", "", (str(error) or type(error).__name__).splitlines()[0]
+        )
+        raise InputError(f"{path}: {what} has no readable header ({reason[:200]})") from error
     if dtype.hasobject:
         raise InputError(f"{path}: {what} holds pickled Python objects; save numbers instead")
     if fortran_order and len(shape) > 1:
@@ -224,6 +231,13 @@ def check_integers(
         raise InputError(f"{path}: {what} is {dtype}; it must hold integers")
     if list(shape) != [num_images]:
         raise InputError(f"{path}: {num_images} images but {what} of shape {list(shape)}")
+
+
+def to_int64(path: Path, what: str, numbers: np.ndarray) -> Tensor:
+    """Return integers as int64; refuse what does not fit."""
+    if numbers.dtype.kind == "u" and numbers.size and numbers.max() >= 2**63:
+        raise InputError(f"{path}: {what} holds {numbers.max()}; at most {2**63 - 1} is read")
+    return torch.from_numpy(numbers.astype(np.int64))
 
 
 def _channels_first(shape: Sequence[int]) -> bool:

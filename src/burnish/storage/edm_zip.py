@@ -31,7 +31,7 @@ class Reader(PackedFile):
         self._columns = [array("q", (values[i] for i in order)) for values in columns]
         offsets, packed, unpacked, *_ = self._columns
         sizes = array("q", map(max, packed, unpacked))
-        facts = dataset_json.Facts(None, ids_of(names), None)
+        facts = dataset_json.Facts(None, None, None)
         if facts_member:
             if facts_member.size > dataset_json.MAX_BYTES:
                 raise InputError(f"{path}: {dataset_json.NAME} of {facts_member.size} bytes")
@@ -39,8 +39,9 @@ class Reader(PackedFile):
                 content = unpack(file, facts_member, f"{path}: {dataset_json.NAME}")
             facts = dataset_json.read_facts(path, content, names)
         super().__init__(
-            path, batch_size, names, offsets, sizes, labels=facts.labels, ids=facts.ids,
-            names=names, classes=facts.classes,
+            path, batch_size, names, offsets, sizes, labels=facts.labels,
+            ids=ids_of(names) if facts.ids is None else facts.ids, names=names,
+            classes=facts.classes,
         )  # fmt: skip
 
     def _unpack(self, file: IO[bytes], place: int, name: str) -> bytes:

@@ -74,9 +74,10 @@ def _find(path: Path) -> tuple[list[str], Facts]:
     if marked:
         if (path / NAME).stat().st_size > MAX_BYTES:
             raise InputError(f"{path / NAME} is larger than {MAX_BYTES} bytes")
-        return names, read_facts(path, (path / NAME).read_bytes(), names)
-    facts = facts_of(names, folders)
-    return names, facts._replace(ids=ids_of(names))
+        facts = read_facts(path, (path / NAME).read_bytes(), names)
+    else:
+        facts = facts_of(names, folders)
+    return names, facts if facts.ids is not None else facts._replace(ids=ids_of(names))
 
 
 def list_images(path: Path) -> list[str]:

@@ -56,11 +56,14 @@ def png_names(names: Sequence[str], flat: bool = False) -> list[str]:
     if flat:
         cut = [name.rpartition("/")[2] for name in changed]
         changed = cut if len(set(cut)) == len(cut) else [n.replace("/", "_") for n in changed]
-    seen: set[str] = set()
-    for name in changed:
+    seen: dict[str, str] = {}
+    for name, given in zip(changed, names, strict=True):
         if name in seen:
-            raise InputError(f"two images would be called '{shown(name)}'; give each its own name")
-        seen.add(name)
+            raise InputError(
+                f"{shown(seen[name])} and {shown(given)} would both be written as "
+                f"{shown(name)}; rename one, or write another format"
+            )
+        seen[name] = given
     return changed
 
 

@@ -102,7 +102,7 @@ def write_samples(
     Raises:
         InputError: The path cannot be written, or the samples are not as announced.
     """
-    check_output(path, flat=flat)
+    check_output(path, flat=flat, names=names)
     if num_images < 1:
         raise InputError(
             f"{shown(path)}: {num_images} images to write; there must be at least one"
@@ -120,8 +120,9 @@ def write_samples(
 
 
 def check_output(
-    path: str | Path, *inputs: str | Path, force: bool = True, flat: bool = False
-) -> None:
+    path: str | Path, *inputs: str | Path, force: bool = True, flat: bool = False,
+    names: Sequence[str] | None = None,
+) -> None:  # fmt: skip
     """Refuse a path that cannot be written or would replace an input, before any work is done.
 
     Args:
@@ -129,6 +130,7 @@ def check_output(
         inputs: What is read.
         force: Whether an existing file may be replaced.
         flat: Whether a folder without sub-folders is wanted.
+        names: Of the images, where they are known and the format may keep them.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
@@ -139,6 +141,7 @@ def check_output(
         )
     if flat and path.suffix:
         raise InputError(f"{shown(path)}: only a folder can be flat; give a name without suffix")
+    _check_names(path, names or (), flat)
     if is_remote(path):
         return
     check_target(path, *inputs, force=force)
@@ -146,3 +149,16 @@ def check_output(
         raise InputError(f"{path} is a file; choose another name for the folder")
     if not path.suffix and path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder is not empty; empty it or choose another name")
+
+
+def _check_names(path: Path, names: Sequence[str], flat: bool) -> None:
+    if not path.suffix:
+        from burnish.storage.folder_names import png_names
+
+        png_names(names, flat)
+    if path.suffix.lower() == ".parquet":
+        try:
+            "".join(names).encode()
+        except UnicodeEncodeError as error:
+            said = "parquet holds names of UTF-8 only; rename the images"
+            raise InputError(f"{shown(path)}: {said}") from error

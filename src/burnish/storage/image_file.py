@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from burnish.errors import InputError
@@ -78,5 +78,8 @@ def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
             yield image
     except InputError:
         raise
+    except UnidentifiedImageError as error:  # whose text holds an address
+        known = f"damaged, or none of {', '.join(_KINDS)}"
+        raise InputError(f"{name} is not a readable image ({known}); remove it") from error
     except _BROKEN as error:
         raise InputError(f"{name} is not a readable image ({error}); remove it") from error

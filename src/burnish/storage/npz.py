@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from burnish.storage.arrays import (
     opener,
     read_header,
     read_numbers,
+    to_int64,
 )
 from burnish.storage.sample_file import shown
 
@@ -171,4 +171,4 @@ def _integers(path: Path, name: str, num_images: int) -> Tensor:
     """Read an array of one integer per image, int64 ``[N]``."""
     with _faults(path), _open_array(path, name) as (stream, shape, dtype, _):
         check_integers(path, name, shape, dtype, num_images)
-        return torch.from_numpy(read_numbers(path, stream, shape, dtype).astype(np.int64))
+        return to_int64(path, name, read_numbers(path, stream, shape, dtype))

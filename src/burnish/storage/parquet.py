@@ -57,13 +57,10 @@ def write(
     group = list(islice(rows, GROUP))
     columns = ["image", "label"] if group[0][2] is not None else ["image"]
     layout = _layout(columns, classes)
-    try:
-        with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
-            while group:
-                writer.write_table(_table(group, layout))
-                group = list(islice(rows, GROUP))
-    except UnicodeEncodeError as error:
-        raise InputError("parquet holds names of UTF-8 only; rename the images") from error
+    with pq.ParquetWriter(target, layout, use_dictionary=False) as writer:
+        while group:
+            writer.write_table(_table(group, layout))
+            group = list(islice(rows, GROUP))
     if any(id != place for place, id in enumerate(ids)):
         _add_ids(target, ids, _layout([*columns, "id"], classes))
 

@@ -9,15 +9,15 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from io import BytesIO
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from burnish.errors import InputError
+from burnish.storage.arrays import to_int64
 from burnish.storage.dataset_json import is_names
 from burnish.storage.encoded import MAX_BYTES, EncodedFile
 from burnish.storage.image_file import inspect
@@ -58,8 +58,10 @@ class TableFile(EncodedFile):
         column = next((name for name in ("image", "img") if name in structs), "")
         kind = schema.field(column).type if column else pa.struct([])
         if kind.get_field_index("bytes") < 0 or not _is_binary(kind.field("bytes").type):
-            held = ", ".join(map(shown, schema.names[:20]))
-            raise InputError(f"{path}: no column image or img of encoded images, only {held}")
+            columns = (f"{shown(field.name)} ({shown(field.type)[:40]})" for field in schema)
+            held = ", ".join(islice(columns, 20)) or "none"
+            wanted = "needs a column image (or img), a struct with bytes of PNG or JPEG"
+            raise InputError(f"{path}: {wanted}; its columns are {held}")
         if not num_images:
             raise InputError(f"{path} holds no images")
         self._streams = Streams(lambda: _Cells(path, table, column), num_images)
@@ -98,11 +100,16 @@ class TableFile(EncodedFile):
         """Read a column of one integer per image, int64 ``[N]``."""
         values = []
         for numbers in self._table.column(column):
-            if not pa.types.is_integer(numbers.type) or numbers.null_count:
-                held = f"column {column} holds {numbers.type}, {numbers.null_count} missing"
-                raise InputError(f"{self.path}: {held}; every image needs an integer")
-            values.append(numbers.to_numpy(zero_copy_only=False).astype(np.int64))
-        return torch.from_numpy(np.concatenate(values))
+            what, count = f"column {column}", numbers.null_count
+            if count or not pa.types.is_integer(numbers.type):
+                held = (
+                    f"misses {count} of its values"
+                    if count
+                    else f"holds {shown(numbers.type)[:40]}"
+                )
+                raise InputError(f"{self.path}: {what} {held}; every image needs an integer")
+            values.append(to_int64(self.path, what, numbers.to_numpy(zero_copy_only=False)))
+        return torch.cat(values)
 
     def _names(self, column: str) -> list[str] | None:
         """Return the paths of the images if each has one of its own."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.storage.arrays import ArrayFile, check_images, check_integers
+from burnish.storage.arrays import ArrayFile, check_images, check_integers, to_int64
 
 _IMAGES = ("images", "image", "samples", "data", "x")
 _LABELS = ("labels", "label", "targets", "y")
@@ -32,7 +32,7 @@ class Reader(ArrayFile):
         check_images(path, "the tensor", images.shape, images.dtype, channels_first=True)
         if labels is not None:
             check_integers(path, "labels", labels.shape, labels.dtype, len(images))
-            labels = torch.from_numpy(labels.astype(np.int64))
+            labels = to_int64(path, "labels", labels)
         self._mapped: np.ndarray | None = images
         self._read = 0
         super().__init__(path, batch_size, "the tensor", images.shape, None, labels)
@@ -58,11 +58,9 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                     raise ValueError("not as torch writes it")
         with warnings.catch_warnings(action="ignore"):
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except _BROKEN as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path}: not a .pt of plain tensors ({reason}); save images.cpu() with torch.save"
-        ) from error
+    except _BROKEN as error:  # whose text is advice to trust the file
+        said = "it holds other objects, or is damaged; save images.cpu() with torch.save"
+        raise InputError(f"{path}: not a .pt of plain tensors: {said}") from error
     labels: Any = None
     if isinstance(held, dict):
         names = {str(name).lower(): name for name in held}
