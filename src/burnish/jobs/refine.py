@@ -78,7 +78,7 @@ def plan_refine(
     if given.refiner:
         learned = load_learned(given.refiner, guide, source, file.image_shape[0])
     settings = settings or learned_settings(learned, guide, given.preset, **overrides)
-    _check_targets(Path(samples), out, given.flat)
+    _check_targets(Path(samples), out, given.flat, file.names)
     if labels == "given" and file.labels is None:
         raise InputError(f"{file.path} has no labels; refine it with --labels pseudo")
     check_fit(guide, next(iter(file)), file.labels if labels == "given" else None)
@@ -134,8 +134,8 @@ def _labels_sha256(file: SampleFile) -> str:
     return hashlib.sha256(file.labels.numpy().tobytes()).hexdigest()
 
 
-def _check_targets(source: Path, out: Path, flat: bool) -> None:
-    check_out(out, source, flat=flat)
+def _check_targets(source: Path, out: Path, flat: bool, names: list[str] | None) -> None:
+    check_out(out, source, flat=flat, names=names)
     if is_remote(out):
         return
     if source.is_dir() and source.resolve() in out.resolve().parents:

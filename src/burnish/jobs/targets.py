@@ -53,12 +53,14 @@ def found_plan(out: Path, job: JobOptions) -> Found:
     return read(Found, {name: values[name] for name in names if name in values}, str(path))
 
 
-def check_out(out: Path, *inputs: Path, flat: bool = False) -> None:
+def check_out(
+    out: Path, *inputs: Path, flat: bool = False, names: list[str] | None = None
+) -> None:
     """Refuse images that cannot be written; a folder that has a card was made by a job."""
     if out.name and out.is_dir() and card_path(out).is_file():
         check_target(out, *inputs)
     else:
-        check_output(out, *inputs, flat=flat)
+        check_output(out, *inputs, flat=flat, names=names)
 
 
 def checked(plan: PlanT) -> PlanT:
