@@ -192,6 +192,10 @@ def test_a_path_is_drawn_and_its_steps_can_be_looked_at_and_linked(page, server,
     assert page.run("return document.querySelectorAll('.chart circle').length") == steps + 1
     assert "The last image is the stored one, bit by bit." in page.text()
     assert page.run("return document.querySelector('.tag.right').textContent") == "step 1"
+    assert f"{steps} steps up the logit of " in page.text()
+    page.run("data.facts.card.refiner = true; climb.draw(); introduce()")
+    assert "One pass of a learned refiner, made again" in page.text()
+    assert "one pass" in page.run("return document.getElementById('subtitle').textContent")
     page.run("document.querySelector('.strip button').click()")
     assert "step=0" in address(page)
     page.wait("document.querySelectorAll('#nearest img').length === 3")
