@@ -1,10 +1,21 @@
 """What several test files share: a fixed seed, an empty cache, one tiny guide for [B, 1, 8, 8]."""
 
+import signal
+
 import pytest
 import torch
 from torch import nn
 
 from burnish.guide.model import Guide
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard():
+    """nohup, and the shell's ``&``, let a process and all below it ignore some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("SIGHUP", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
