@@ -25,6 +25,9 @@ from burnish.ray_data import Refine
 from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.storage.formats import write_samples
 
+# Below ``uv run``, Ray would pack up the project and install it anew for every worker.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+
 OPTIONS = {
     "guide": "fashion_mnist", "num_steps": 2, "precision": "float32", "compile": "never",
     "batch_size": 8, "device": "cpu",
@@ -45,7 +48,8 @@ def ray(tmp_path_factory):
                 "local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False,
                 logging_level="ERROR", object_store_memory=100 * 2**20,
             )  # fmt: skip
-        except Exception as error:  # no sockets, no shared memory, ...
+            ray.get(ray.remote(os.getpid).remote(), timeout=90)
+        except Exception as error:  # no sockets, no shared memory, no room for a worker, ...
             pytest.skip(f"Ray does not start here: {error}")
         yield ray
         ray.shutdown()

@@ -27,6 +27,8 @@ def cluster() -> Iterator[Any]:
         InputError: The cluster does not answer, or none can be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Below ``uv run``, Ray would pack up the project and install it anew for every worker.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Without it, Ray announces a change of its own.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
