@@ -48,7 +48,7 @@ def ray(tmp_path_factory):
                 "local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False,
                 logging_level="ERROR", object_store_memory=100 * 2**20,
             )  # fmt: skip
-            ray.get(ray.remote(os.getpid).remote(), timeout=90)
+            ray.get(ray.remote(lambda: None).remote(), timeout=90)
         except Exception as error:  # no sockets, no shared memory, no room for a worker, ...
             pytest.skip(f"Ray does not start here: {error}")
         yield ray
