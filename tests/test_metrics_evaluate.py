@@ -71,7 +71,7 @@ def test_evaluate_says_everything_about_its_numbers():
     assert set(result) == {
         *("feature_extractor", "feature_extractor_sha256", "num_images", "reference"),
         *("num_reference_images", "num_reference_features", "num_neighbors", "settings"),
-        *("fid", "kid", "inception_score", "inception_score_std", "warnings"),
+        *("fid", "kid", "inception_score", "inception_score_std", "warnings", "protocol"),
         *("precision", "recall", "density", "coverage"),
     }
     assert json.loads(json.dumps(result, allow_nan=False)) == result

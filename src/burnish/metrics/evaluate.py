@@ -14,6 +14,8 @@ from burnish.metrics import formulas
 from burnish.metrics.features import FeatureExtractor, FidelityExtractor, load_extractor
 from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.protocol import Protocol
+from burnish.metrics.protocol import protocol as find_protocol
 from burnish.metrics.reference import Reference, extract, kept_rows
 from burnish.samples import Samples
 from burnish.schema import Range, read
@@ -77,8 +79,10 @@ def compare(
     real: Reference,
     features: FeatureExtractor | None,
     *,
-    num_neighbors: int = 3,
-    seed: int = 0,
+    protocol: Protocol | str = "burnish",
+    num_neighbors: int | None = None,
+    seed: int | None = None,
+    spatial: Array | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of features that are known already; see :func:`evaluate`.
 
@@ -87,12 +91,18 @@ def compare(
         probabilities: ``[N, K]``; None if the extractor does not classify.
         real: What they are compared with.
         features: What made the features.
-        num_neighbors: k of precision, recall, density and coverage; at least 1.
-        seed: Of the subsets of the KID and of the shuffle of the Inception Score.
+        protocol: How to compute; its name, or one of your own.
+        num_neighbors: k of precision, recall, density and coverage; None for the protocol's.
+        seed: Of the subsets of the KID and of the shuffle of the Inception Score; None for the
+            protocol's.
+        spatial: Spatial features ``[N, 2023]`` of the same images, for the sFID.
 
     Raises:
         InputError: There are fewer than two images on a side, or the features do not fit.
     """
+    how = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    num_neighbors = num_neighbors or how.neighbors.num_neighbors
+    seed = how.seed if seed is None else seed
     inputs: dict[str, dict[str, Any]] = {
         "moments": {"generated": _moments(rows), "reference": real.moments}
     }
@@ -121,6 +131,7 @@ def compare(
         "num_reference_images": real.num_images,
         "num_reference_features": num_real,
         "num_neighbors": num_neighbors,
+        "protocol": how.name,
         **values,
         "settings": {
             **{f"kid_{key}": value for key, value in SUBSETS.items()},
