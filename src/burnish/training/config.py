@@ -1,65 +1,23 @@
-"""Settings of trainings: frozen dataclasses with defaults, ranges and help texts; no torch."""
+"""Settings of what is trained, one class per kind of model; shared ones are in ``settings``."""
+# ruff: noqa: RUF009 - the defaults are frozen dataclasses
 
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from burnish.errors import InputError, unknown
-from burnish.refinement.settings import AscentSettings
-from burnish.schema import Range, check
+from burnish.schema import Range
+from burnish.training.settings import (
+    AttackConfig,
+    AugmentConfig,
+    Checked,
+    GrowthConfig,
+    Positive,
+    TrainingConfig,
+)
 
 TERMS = ("bce_real", "bce_generated", "ce_real", "ce_generated")  # in the order of their sum
-Positive = Range(0, above=True)
-Decay = Range(0, 1, below=True)
 Width = Annotated[int, Range(1, 8192)]
-
-
-class Checked:
-    """Settings that are refused out of their ranges."""
-
-    __post_init__ = check
-
-
-@dataclass(frozen=True)
-class TrainingConfig(Checked):
-    """One training: length, optimizer, averaging, saving."""
-
-    num_steps: Annotated[int, Range(1, 1e9)] = 10_000
-    """Optimizer steps."""
-    batch_size: Annotated[int, Range(1, 1e6)] = 64
-    """Images per step."""
-    learning_rate: Annotated[float, Positive] = 1e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
-    """Decoupled weight decay."""
-    momentum: Annotated[float, Decay] = 0.9
-    """Decay of AdamW's mean gradient (beta 1); GANs need 0.5 or less."""
-    warmup_steps: Annotated[int, Range(0)] = 100
-    """Steps over which the learning rate rises from 0."""
-    decay: Literal["cosine", "step"] = "cosine"
-    """Cosine to 0 over the whole length, or times 0.1 at each milestone."""
-    milestones: tuple[int, ...] = ()
-    """Steps at which the learning rate drops, with decay: step."""
-    gradient_clip: Annotated[float, Range(0, above=True, finite=False)] = 1.0
-    """Largest global norm of the gradient; .inf for no clipping."""
-    ema_decay: Annotated[float, Decay] = 0.999
-    """Weight of the old average in one update of the averaged weights."""
-    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Precision inside the network; weights and optimizer stay float32."""
-    channels_last: bool = False
-    """Store weights channels-last, which is faster for plain convolution networks."""
-    flip: bool = False
-    """Mirror images left to right with probability 1/2."""
-    seed: Annotated[int, Range(1 - 2**63, 2**63 - 1)] = 0
-    """Seed of weights, order and noise."""
-    log_every: Annotated[int, Range(1)] = 50
-    """Steps between lines of log.jsonl."""
-    validate_every: Annotated[int, Range(1)] = 500
-    """Steps between validations."""
-    patience: Annotated[int, Range(0)] = 0
-    """Stop after so many validations without a better score; 0 for never."""
-    save_every: Annotated[int, Range(1)] = 500
-    """Steps between saved states."""
 
 
 @dataclass(frozen=True)
@@ -156,36 +114,6 @@ class GeneratorConfig(Checked):
 
 
 @dataclass(frozen=True)
-class AttackConfig(AscentSettings):
-    """A projected gradient attack with normalized steps; ``eps: .inf`` for no bound."""
-
-    random_start: bool = True
-    """Begin at a random point of the ball."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.step_size is None:
-            raise InputError("step_size is missing; an attack has no default for it")
-        bounded = self.norm != "none" and self.eps is not None and math.isfinite(self.eps)
-        if self.random_start and not bounded:
-            raise InputError("random_start needs a ball of finite eps; set it to false")
-
-
-@dataclass(frozen=True)
-class GrowthConfig(Checked):
-    """How the attack on generated images gets more steps as training goes on."""
-
-    by: Literal["clock", "auc", "never"] = "auc"
-    """One more step every so many iterations, or when real is told from generated, or never."""
-    every: Annotated[int, Range(1)] = 1000
-    """Iterations per additional step, by clock; least number between two, by AUC."""
-    threshold: float = 0.8
-    """Running AUC at which one step is added."""
-    max_steps: Annotated[int, Range(0, 1e6)] = 40
-    """No more steps than this."""
-
-
-@dataclass(frozen=True)
 class JointConfig(Checked):
     """The joint classifier-discriminator."""
 
@@ -203,6 +131,9 @@ class JointConfig(Checked):
     generated_seed: Annotated[int, Range(0, 2**62)] = 1_000_000
     """Seed of the first generated image, far from any that results are reported on."""
     training: TrainingConfig = TrainingConfig()
+    accumulate: Annotated[int, Range(1, 1e6)] = 1
+    """Parts that the batch of one process is cut into, one after the other, to save memory."""
+    augment: AugmentConfig = AugmentConfig()
     energy: Literal["logit", "logsumexp"] = "logit"
     """What the discriminator reads: the logit of the image's class, or logsumexp of all."""
     batch_norm: Literal["live", "frozen"] = "live"

@@ -100,7 +100,7 @@ def train_guide(
     real_batches = Batches(shown.real, config.training)
     generated_batches = Batches(shown.generated, config.training, offset=1)
     # How the finished guide is best used is no part of its training, and may be said later.
-    trained = plain(replace(config, refine={}))
+    trained = _settings(config)
     hashes = {key: value for key, value in facts.items() if key != "generated"}
     best: Any = fit(
         Guide(network, energy=config.energy, spectra=spectra), JointLoss(config),
@@ -117,6 +117,14 @@ def train_guide(
     }  # fmt: skip
     save_model(stage.model, best.network, card, beside=spectra)
     return stage.model
+
+
+def _settings(config: JointConfig) -> dict[str, Any]:
+    """Return what a training follows from; settings that came later count where they are used."""
+    later = {"accumulate", "augment"}
+    default = plain(JointConfig())
+    settings = plain(replace(config, refine={}))
+    return {k: v for k, v in settings.items() if k not in later or v != default[k]}
 
 
 def _network(config: JointConfig, real: Dataset) -> tuple[nn.Module, dict[str, Any]]:
