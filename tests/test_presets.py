@@ -1,5 +1,6 @@
 """Settings: presets, a guide's own recommendation, and what is refused."""
 
+import json
 import math
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import sys
 import pytest
 from torch import nn
 
+from burnish.cli.main import main
 from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.refinement.presets import PRESETS, settings_for
+from burnish.refinement.published import PUBLISHED, published_labels, size_note
 from burnish.refinement.settings import AscentSettings, RefineSettings
 
 JOINT_CARD = {"realness": {"quantiles": [0.0, 1.0]}, "refine": {"eps": 2.0, "num_steps": 4}}
@@ -98,3 +101,58 @@ def test_every_preset_is_whole_for_a_joint_model():
 def test_settings_import_no_torch():
     code = "import sys, burnish.refinement.settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Table 7 of BIGRoC in its own units, for images in [-1, 1]; its notebooks of ImageNet in [0, 1].
+TABLE_7 = {"vae": 25, "dcgan": 5, "wgan-gp": 5, "sngan": 3, "ssgan": 3, "cgan": 5, "cgan-pd": 2,
+           "biggan": 1, "diff-biggan": 1}  # fmt: skip
+IMAGENET = {"adm-g-128": 1.5, "biggan-deep-128": 5, "biggan-deep-256": 1, "adm-g-256": 3,
+            "adm-g-u-256": 1.5, "sn-resnet-gan": 1.8, "sn-resnet-proj-128": 15}  # fmt: skip
+
+
+@pytest.mark.parametrize("guide_card", [{}, JOINT_CARD])
+def test_published_radii_in_units_of_0_to_1(guide_card):
+    """Whatever the card of the guide recommends."""
+    radii = {name: eps / 2 for name, eps in TABLE_7.items()} | IMAGENET
+    for name, eps in radii.items():
+        found = settings_for(classifier(guide_card), f"bigroc/{name}")
+        assert found == RefineSettings("ce", "l2", eps, 1.5 * eps / 7, 7), name
+    notebook = settings_for(classifier(guide_card), "bigroc/sngan-notebook")
+    assert notebook == RefineSettings("ce", "l2", 2.5, 2.5 / 30, 30)
+    assert len([name for name in PUBLISHED if not name.endswith("-notebook")]) == len(radii)
+
+
+def test_overrides_of_published_settings():
+    found = settings_for(classifier(), "bigroc/sngan", eps=7.0)
+    assert found == RefineSettings("ce", eps=7.0, step_size=1.5)
+    found = settings_for(classifier(), "bigroc/sngan-notebook", eps=1.0, num_steps=10)
+    assert found == RefineSettings("ce", eps=1.0, step_size=0.1, num_steps=10)
+    assert settings_for(classifier(), "bigroc/sngan", step_size=0.1).step_size == 0.1
+    assert settings_for(classifier(), "bigroc/sngan", norm="l2").eps == 1.5
+    for other in ({"norm": "linf"}, {"update": "sgld"}):  # a radius of another ball, or no ball
+        with pytest.raises(InputError, match="give eps"):
+            settings_for(classifier(), "bigroc/sngan", **other)
+    with pytest.raises(InputError, match="eps"):
+        settings_for(classifier(), "bigroc/sngan", eps="much")
+
+
+def test_labels_and_sizes_are_as_published():
+    assert published_labels("bigroc/sngan") == "balanced"
+    assert published_labels("bigroc/cgan-pd") == "given"
+    assert published_labels("bigroc") is published_labels(None) is None
+    assert size_note("bigroc/adm-g-128", 128, 128) == size_note("joint", 8, 8) == ""
+    assert "published for images of 128 x 128, and these are 64 x 64" in size_note(
+        "bigroc/adm-g-128", 64, 64
+    )
+
+
+def test_presets_are_listed_with_what_they_reached(capsys):
+    main(["presets", "--json"])
+    rows = {row["preset"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows.keys() == PRESETS.keys()
+    row = rows["bigroc/adm-g-128"]
+    assert (row["eps"], row["num_steps"], row["labels"], row["image_size"]) == (1.5, 7, "given", 128)
+    assert "2.974 -> 2.534" in row["reached"] and "OpenAI" in row["protocol"]
+    main(["presets"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in PRESETS) and max(map(len, text.splitlines())) < 250

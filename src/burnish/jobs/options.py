@@ -67,8 +67,9 @@ class RefineOptions:
     """How a refinement is run; what is climbed, and how far, is in RefineSettings."""
 
     preset: str | None = None
-    """joint, bigroc, golan24-pgd or golan24-sgld; without it, joint for a joint model and bigroc
-    for any other classifier."""
+    """joint, bigroc, golan24-pgd, golan24-sgld, or what was published for one generator, such as
+    bigroc/sngan (burnish presets lists them); without it, joint for a joint model and bigroc for
+    any other classifier."""
     labels: str = "given"
     """The class to refine each image towards: given by SAMPLES; pseudo, the guide's opinion;
     balanced, the same against the mean of all images; quotas, equal classes exactly; or your own:

@@ -25,6 +25,7 @@ from burnish.refinement.learned import (
     load_learned,
     make_refiner,
 )
+from burnish.refinement.published import published_labels, size_note
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
@@ -68,6 +69,8 @@ def plan_refine(
     if settings and (given.preset or overrides):
         raise InputError("give settings, or a preset with overrides, but not both")
     device, labels = resolve_device(given.device), given.labels
+    if "labels" not in options:
+        labels = published_labels(given.preset) or labels
     loaded = guide if isinstance(guide, Guide) else load_guide(guide)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
     source, guide = None if loaded is guide else name, loaded.to(device)
@@ -89,6 +92,7 @@ def plan_refine(
     doubts = doubt(refiner, some, some.labels if labels == "given" else None)
     if doubts and given.strict:
         raise InputError(doubts)
+    doubts = "; ".join(filter(None, [size_note(given.preset, *file.image_shape[1:]), doubts]))
     shard_size = job.shard_size or found.shard_size
     asked = {
         "batch_size": given.batch_size, "shard_size": job.shard_size,

@@ -9,6 +9,8 @@
   the released script.
 * ``golan24-pgd``: the same objective by normalized steps in an L2 ball.
 * ``joint``: ``golan24-pgd``, and each image stops at the realness of real images.
+* ``bigroc/...``: ``bigroc`` with the radius that was published for a generator, see
+  :mod:`burnish.refinement.published`.
 """
 
 import dataclasses
@@ -16,6 +18,7 @@ from typing import Any
 
 from burnish.errors import InputError, unknown
 from burnish.guide.model import Guide
+from burnish.refinement.published import PUBLISHED
 from burnish.refinement.settings import RefineSettings
 
 PRESETS: dict[str, RefineSettings] = {
@@ -25,6 +28,7 @@ PRESETS: dict[str, RefineSettings] = {
     "golan24-sgld": RefineSettings(
         update="sgld", norm="none", step_size=0.002, num_steps=15, noise_std=1e-4, clamp_each=False
     ),
+    **{name: published.settings() for name, published in PUBLISHED.items()},
 }
 
 
@@ -55,20 +59,36 @@ def settings_for(guide: Guide, preset: str | None = None, **overrides: Any) -> R
             if name not in names:
                 raise unknown(kind, name, names)
     merged = {**(card if preset == "joint" else {}), **given}
-    settings = dataclasses.replace(PRESETS[preset], **merged)
-    return _checked(_filled(settings, given, guide.card), given, guide)
+    settings = dataclasses.replace(_base(preset, given), **merged)
+    known = "eps" in given or (preset in PUBLISHED and settings.eps is not None)
+    return _checked(_filled(settings, given, guide.card, known), given, guide)
+
+
+def _base(preset: str, given: dict[str, Any]) -> RefineSettings:
+    """Return a preset; what was published follows another radius, number of steps or ball."""
+    base, published = PRESETS[preset], PUBLISHED.get(preset)
+    if published is None:
+        return base
+    if given.get("norm", "l2") != "l2" or given.get("update", "pgd") != "pgd":
+        return dataclasses.replace(base, eps=None, step_size=None)
+    eps, num_steps = given.get("eps", base.eps), given.get("num_steps", base.num_steps)
+    try:
+        step_size = published.path * eps / max(1, num_steps)
+    except TypeError:  # said below, with the name of the setting
+        step_size = None
+    return dataclasses.replace(base, step_size=step_size)
 
 
 def _filled(
-    settings: RefineSettings, given: dict[str, Any], guide_card: dict[str, Any]
+    settings: RefineSettings, given: dict[str, Any], guide_card: dict[str, Any], known: bool
 ) -> RefineSettings:
-    """Fill in the radius and the step size where they were not given."""
+    """Fill in the radius, unless it is known, and the step size where they were not given."""
     card = guide_card.get("refine", {})
     if settings.norm == "none":
         if "eps" in given:
             raise InputError("eps means nothing without a ball; leave it out or give --norm l2")
         settings = dataclasses.replace(settings, eps=None)
-    elif "eps" not in given:
+    elif not known:
         # A radius says nothing about the ball of another norm.
         eps = card.get("eps") if settings.norm == card.get("norm", "l2") else None
         if eps is None:
