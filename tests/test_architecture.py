@@ -24,6 +24,7 @@ LAYERS = [
     ["training"],
     ["refinement"],
     ["generators", "guide", "metrics"],
+    ["foreign"],
     ["storage", "checkpoint", "hub"],
     ["web"],
     ["ascent", "networks", "files"],
