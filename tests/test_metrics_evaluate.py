@@ -80,7 +80,7 @@ def test_evaluate_says_everything_about_its_numbers():
     assert ["poorly determined" in note for note in result["warnings"]] == [True]
     # The numbers are those of the formulas, of images rounded to the nearest level.
     images = torch.cat([batch.images for batch in batches(50, 32, low=0.3)])
-    features, probabilities = tiny()(torch.round(255 * images).byte())
+    features, probabilities, _ = tiny()(torch.round(255 * images).byte())
     assert features.dtype == torch.float32 and probabilities is not None
     sides = {"generated": features.numpy(), "reference": reference_of().features}
     total = MomentSum()

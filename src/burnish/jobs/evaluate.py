@@ -89,10 +89,12 @@ class EvaluatePlan(Plan):
             assert isinstance(side, Side)
             with job.writing(shard) as (folder, _):
                 batches = ticked(side.read(shard.start, shard.stop), tick)
-                ids, rows, classes = zip(*extract(batches, self.opened.extractor), strict=True)
-                found = {"ids": np.concatenate(ids), "features": np.concatenate(rows)}
-                if classes[0] is not None:
-                    found["probabilities"] = np.concatenate(classes)
+                parts = list(extract(batches, self.opened.extractor))
+                found = {"ids": np.concatenate([part.ids for part in parts])}
+                found["features"] = np.concatenate([part.features for part in parts])
+                if parts[0].probabilities is not None:
+                    classes = [part.probabilities for part in parts]
+                    found["probabilities"] = np.concatenate(classes)  # pyright: ignore
                 np.savez(folder / FEATURES, **found)  # pyright: ignore[reportArgumentType]
             yield shard
 

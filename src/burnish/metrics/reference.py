@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
@@ -174,24 +174,40 @@ def _floats(archive: ZipFile, name: str) -> Array:
     return array
 
 
+class Extracted(NamedTuple):
+    """What an extractor makes of a batch, row by row."""
+
+    ids: NDArray[np.int64]
+    features: Array
+    probabilities: Array | None
+    spatial: Array | None
+
+
 def extract(
-    samples: Iterable[Samples], extractor: FeatureExtractor, reference: Reference | None = None
-) -> Iterator[tuple[NDArray[np.int64], Array, Array | None]]:
-    """Yield the ids of each batch with the features and probabilities of its images.
+    samples: Iterable[Samples],
+    extractor: FeatureExtractor,
+    reference: Reference | None = None,
+    *,
+    spatial: bool = False,
+) -> Iterator[Extracted]:
+    """Yield what an extractor makes of each batch; spatial features only if they are wanted.
 
     Raises:
         InputError: Features are NaN or infinite, or not of the size of the reference's.
     """
     for batch in filter(len, samples):
         if reference is not None:  # one image shows it, before the many are looked at
-            first, _ = extractor(to_uint8(batch.images[:1]))
+            first = extractor(to_uint8(batch.images[:1])).features
             reference.check_size(first.shape[1], extractor.name)
             reference = None
-        features, probabilities = extractor(to_uint8(batch.images))
-        if not bool(features.isfinite().all()):
+        found = extractor(to_uint8(batch.images))
+        if not bool(found.features.isfinite().all()):
             raise InputError(f"{extractor.name!r} gave NaN or infinite features")
-        classes = None if probabilities is None else probabilities.cpu().numpy()
-        yield batch.ids.cpu().numpy(), features.cpu().numpy(), classes
+        rest = (found.probabilities, found.spatial if spatial else None)
+        yield Extracted(
+            batch.ids.cpu().numpy(), found.features.cpu().numpy(),
+            *(None if one is None else one.cpu().numpy() for one in rest),
+        )  # fmt: skip
 
 
 def make_reference(
@@ -206,7 +222,7 @@ def make_reference(
 
     The images are read in one pass; ``source`` says in words where they come from.
     """
-    features = (rows for _, rows, _ in extract(samples, extractor))
+    features = (batch.features for batch in extract(samples, extractor))
     return reference_of(
         features, extractor, source=source, num_images=num_images, max_features=max_features
     )
