@@ -171,9 +171,10 @@ class FidelityExtractor:
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
                 found.append(run(self._network, scaled))
         features, logits, spatial = (
-            None if parts[0] is None else torch.cat(parts).float()
+            None if None in parts else torch.cat(parts).float()
             for parts in zip(*found, strict=True)
         )
+        assert features is not None
         return Features(features, None if logits is None else logits.softmax(dim=1), spatial)
 
 

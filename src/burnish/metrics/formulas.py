@@ -5,16 +5,18 @@ by block, because moments and distances lose what they measure in float32. All a
 by keyword: the two sides of a metric are easily swapped.
 """
 
-from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
 from burnish.errors import InputError
+from burnish.metrics.distances import Arithmetic
+from burnish.metrics.draws import Rows, Stream
 from burnish.metrics.moments import Array, Moments
+from burnish.metrics.neighbors import neighborhoods
+from burnish.metrics.protocol import Draws
 
 Values = dict[str, float]
-# Rows of a block of distances: 8 MB, and 17 MB of features on each side at D = 2048.
-BLOCK = 1024
 
 
 def frechet_distance(*, generated: Moments, reference: Moments) -> float:
@@ -50,6 +52,9 @@ def kernel_distance(
     subset_size: int = 1000,
     num_subsets: int = 100,
     seed: int = 0,
+    draws: Draws = "numpy",
+    reference_first: bool = False,
+    always: bool = False,
 ) -> float:
     r"""Return the kernel distance, the KID: the unbiased estimate of :math:`MMD^2`.
 
@@ -69,15 +74,19 @@ def kernel_distance(
         subset_size: Rows of a subset, at most N and M.
         num_subsets: Number of pairs of subsets.
         seed: Seed of the subsets.
+        draws: Generator of the subsets, see :mod:`burnish.metrics.protocol`.
+        reference_first: Each pair of subsets begins with that of the reference.
+        always: Draw subsets even if all rows would fit into one.
     """
     _check(generated, reference, at_least=2)
-    if max(len(generated), len(reference)) <= subset_size:
+    if not always and max(len(generated), len(reference)) <= subset_size:
         return _mmd2(generated, reference)
-    rng, size = np.random.default_rng(seed), min(subset_size, len(generated), len(reference))
+    stream, size = Stream(draws, seed), min(subset_size, len(generated), len(reference))
+    sides = (reference, generated) if reference_first else (generated, reference)
     total = 0.0
     for _ in range(num_subsets):
-        x = generated[rng.choice(len(generated), size, replace=False)]
-        total += _mmd2(x, reference[rng.choice(len(reference), size, replace=False)])
+        x, y = (side[stream.choice(len(side), size)] for side in sides)
+        total += _mmd2(x, y)  # symmetric
     return total / num_subsets
 
 
@@ -89,30 +98,67 @@ def _mmd2(x: Array, y: Array) -> float:
     return float(within_x + within_y - 2 * k_xy.mean())
 
 
-def inception_score(*, probabilities: Array, num_splits: int = 10, seed: int = 0) -> Values:
+def inception_score(
+    *,
+    probabilities: Array,
+    num_splits: int = 10,
+    seed: int = 0,
+    split_size: int = 0,
+    rule: Literal["even", "floor", "chunk"] = "even",
+    draws: Draws = "numpy",
+    float32: bool = False,
+    ddof: int = 0,
+) -> Values:
     r"""Return ``inception_score`` and ``inception_score_std``, mean and std over splits.
 
     .. math:: \exp(E_x\, KL(p(y|x) \,\|\, p(y))) \in [1, K]
 
     Rows are shuffled first: a file sorted by class would otherwise have splits of few classes, and
-    a score far too low. Source: Salimans et al., "Improved Techniques for Training GANs", 2016,
-    section 4, https://arxiv.org/abs/1606.03498.
+    a score far too low. Splits count alike, also a last one of few images. Source: Salimans et
+    al., "Improved Techniques for Training GANs", 2016, section 4,
+    https://arxiv.org/abs/1606.03498.
 
     Args:
         probabilities: ``[N, K]``, rows that sum to 1.
         num_splits: Number of nearly equal splits.
         seed: Seed of the shuffle.
+        split_size: Images per split; 0 for ``num_splits``. As all below, this is how other tools
+            do it: :class:`burnish.metrics.protocol.Scores`.
+        rule: What splits are where N / ``num_splits`` is no integer.
+        draws: Generator of the shuffle.
+        float32: Compute in float32.
+        ddof: Subtracted from the number of splits in the standard deviation.
     """
-    if not 1 <= num_splits <= len(probabilities):
-        raise InputError(f"cannot cut {len(probabilities)} images into {num_splits} splits")
-    order = np.random.default_rng(seed).permutation(len(probabilities))
+    order = Stream(draws, seed).permutation(len(probabilities))
     scores = []
-    for rows in np.array_split(order, num_splits):
+    for rows in _splits(order, num_splits, split_size, rule):
+        if float32:
+            scores.append(_score_in_float32(np.asarray(probabilities[rows], np.float32)))
+            continue
         p = np.asarray(probabilities[rows], np.float64)
         # The mean KL is a difference of entropies, free of the 0 * inf of p log(p / q).
         scores.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p) / len(p)))
-    mean, std = float(np.mean(scores)), float(np.std(scores))
-    return {"inception_score": mean, "inception_score_std": std}
+    spread = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else 0.0
+    return {"inception_score": float(np.mean(scores)), "inception_score_std": spread}
+
+
+def _splits(order: Rows, num_splits: int, split_size: int, rule: str) -> list[Rows]:
+    count = len(order)
+    if rule == "chunk":
+        split_size = -(-count // num_splits)
+    if split_size:
+        return [order[i : i + split_size] for i in range(0, count, split_size)]
+    if not 1 <= num_splits <= count:
+        raise InputError(f"cannot cut {count} images into {num_splits} splits")
+    if rule == "floor":
+        return np.split(order, [i * count // num_splits for i in range(1, num_splits)])
+    return np.array_split(order, num_splits)
+
+
+def _score_in_float32(p: Array) -> float:
+    """Return the score of a split as ADM's evaluator does; where it has 0 log 0, 0 for its NaN."""
+    logs, means = (np.log(np.where(q > 0, q, 1)) for q in (p, p.mean(axis=0, keepdims=True)))
+    return float(np.exp((p * (logs - means)).sum(axis=1).mean()))
 
 
 def _entropy(p: Array) -> float:
@@ -120,7 +166,14 @@ def _entropy(p: Array) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def precision_recall(*, generated: Array, reference: Array, num_neighbors: int = 3) -> Values:
+def precision_recall(
+    *,
+    generated: Array,
+    reference: Array,
+    num_neighbors: int = 3,
+    arithmetic: Arithmetic = "float64",
+    closed: bool = True,
+) -> Values:
     r"""Return ``precision``, ``recall``, ``density`` and ``coverage``.
 
     With :math:`B(x)` the closed ball around x that reaches to its k-th neighbor in its own set,
@@ -141,45 +194,20 @@ def precision_recall(*, generated: Array, reference: Array, num_neighbors: int =
         generated: ``[N, D]``.
         reference: ``[M, D]``.
         num_neighbors: k.
+        arithmetic: Of the distances; see :func:`burnish.metrics.neighbors.neighborhoods`.
+        closed: Whether the border belongs to a ball.
     """
     _check(generated, reference, at_least=num_neighbors + 1)
-    center = reference.mean(axis=0, dtype=np.float64)
-    generated_radii = _radii(generated, center, num_neighbors)
-    reference_radii = _radii(reference, center, num_neighbors)
-    around = np.zeros(len(generated), int)
-    recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    for rows, columns, squares in _squared_distances(generated, reference, center):
-        within = squares <= reference_radii[columns]
-        around[rows] += within.sum(axis=1)
-        covered[columns] |= within.any(axis=0)
-        recalled[columns] |= (squares <= generated_radii[rows, None]).any(axis=0)
+    found = neighborhoods(
+        generated=generated, reference=reference, num_neighbors=num_neighbors,
+        arithmetic=arithmetic, closed=closed,
+    )  # fmt: skip
     return {
-        "precision": float((around > 0).mean()),
-        "recall": float(recalled.mean()),
-        "density": float(around.mean() / num_neighbors),
-        "coverage": float(covered.mean()),
+        "precision": float((found.around > 0).mean()),
+        "recall": float(found.recalled.mean()),
+        "density": float(found.around.mean() / num_neighbors),
+        "coverage": float(found.covered.mean()),
     }
-
-
-def _radii(x: Array, center: Array, num_neighbors: int) -> Array:
-    """Return the squared distances to the k-th other row ``[N]``, widened by rounding errors."""
-    nearest = np.full((len(x), num_neighbors + 1), np.inf)  # one more: each row finds itself
-    for rows, _, squares in _squared_distances(x, x, center):
-        candidates = np.concatenate([nearest[rows], squares], axis=1)
-        nearest[rows] = np.partition(candidates, num_neighbors, axis=1)[:, : num_neighbors + 1]
-    blocks = (x[i : i + BLOCK] for i in range(0, len(x), BLOCK))
-    longest = max(np.square(block - center).sum(1).max() for block in blocks)
-    return nearest.max(axis=1) + 1e-13 * longest
-
-
-def _squared_distances(x: Array, y: Array, center: Array) -> Iterator[tuple[slice, slice, Array]]:
-    """Yield blocks of ``|x_i - y_j|^2``; ``center`` is subtracted so that little cancels."""
-    for i in range(0, len(x), BLOCK):
-        a = x[i : i + BLOCK].astype(np.float64) - center
-        for j in range(0, len(y), BLOCK):
-            b = y[j : j + BLOCK].astype(np.float64) - center
-            squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
-            yield slice(i, i + len(a)), slice(j, j + len(b)), np.maximum(squares, 0)
 
 
 def _check(generated: Array, reference: Array, at_least: int) -> None:

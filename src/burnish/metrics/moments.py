@@ -1,6 +1,7 @@
 """Mean and covariance of features, accumulated in float64 over batches of any size."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,15 @@ class MomentSum:
 
     Source: Chan, Golub and LeVeque, "Algorithms for Computing the Sample Variance: Analysis and
     Recommendations", 1983, the pairwise update, https://doi.org/10.1080/00031305.1983.10483115.
+
+    Args:
+        mean: Type that the mean is computed in. With float32 it is ``numpy.mean`` of all rows at
+            once in that type, as some tools have it; the covariance does not change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Literal["float64", "float32"] = "float64") -> None:
         self.count = 0
+        self._sum: Array | None = None if mean == "float64" else np.zeros((), np.float32)
         self._mu: Array = np.zeros(())
         self._scatter: Array = np.zeros(())
 
@@ -62,6 +68,9 @@ class MomentSum:
         x = np.asarray(features, dtype=np.float64)
         if not len(x):
             return
+        if self._sum is not None:  # numpy adds row after row, so batches leave no trace
+            first = np.broadcast_to(self._sum, x.shape[1:])[None]
+            self._sum = np.add.reduce(np.concatenate([first, x.astype(np.float32)]), axis=0)
         mean, total = x.mean(axis=0), self.count + len(x)
         shift, x = mean - self._mu, x - mean
         between = np.outer(shift, shift * (self.count * len(x) / total))
@@ -73,4 +82,5 @@ class MomentSum:
         """Return the moments of all batches; InputError if there were fewer than two rows."""
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
-        return Moments(self._mu, self._scatter / (self.count - 1))
+        mu = self._mu if self._sum is None else (self._sum / np.float32(self.count))
+        return Moments(mu.astype(np.float64), self._scatter / (self.count - 1))
