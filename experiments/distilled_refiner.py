@@ -33,7 +33,7 @@ from burnish.refinement.refiner import Refiner
 from burnish.samples import Samples, to_uint8
 from burnish.schema import plain
 from burnish.storage.datasets import Dataset, load_dataset
-from burnish.studies.dose.scorer import Scorer, extract_all
+from burnish.studies.dose.scorer import Scorer, look
 
 PRECISION, REPEATS = "bfloat16", 3
 # By far the slowest comes last: what there is, is written after each.
@@ -81,7 +81,7 @@ def features(folder: Path, what: str, name: str, images: Tensor) -> Array:
     """Return the features of images by an extractor; they are kept in a file."""
     kept = folder / f"{what}-{name}.npy".replace("/", "-").replace(" ", "-")
     if not kept.exists():
-        (found,) = extract_all(images.split(100), [load_extractor(name)]).values()
+        (found,) = look(images.split(100), [load_extractor(name)]).features.values()
         np.save(kept, found)
     return np.load(kept)
 

@@ -52,7 +52,7 @@ from burnish.schema import plain
 from burnish.seeds import stream
 from burnish.storage.datasets import Dataset, load_dataset
 from burnish.studies.adapt_options import AdaptOptions, training_of
-from burnish.studies.dose.scorer import Scorer, Scores, extract_all
+from burnish.studies.dose.scorer import Scorer, Scores, look
 from burnish.training.recipes.joint import JointData, train_guide
 from burnish.training.run import Stage
 
@@ -165,7 +165,7 @@ class Study:
     def after(self, images: Tensor, features: tuple[str, ...]) -> dict[str, Scores]:
         """Return the scores of refined images ``[N, C, H, W]``."""
         extractors = [_extractor(name) for name in features]
-        found = extract_all(images.split(100), extractors)
+        found = look(images.split(100), extractors).features
         return {name: self.scorer(name)(found[_extractor(name).name]) for name in features}
 
     @cache
@@ -178,7 +178,7 @@ class Study:
         kept = self.out / f"{images}-{count}-{name.replace('/', '-')}.npy"
         if not kept.exists():
             parts = self.data(images)[:count].images_uint8.split(100)
-            (found,) = extract_all(parts, [_extractor(name)]).values()
+            (found,) = look(parts, [_extractor(name)]).features.values()
             np.save(kept, found)
         return np.load(kept)
 

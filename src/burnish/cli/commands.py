@@ -13,8 +13,10 @@ from burnish.cli.demo import demo
 from burnish.cli.distill import distill
 from burnish.cli.doctor import doctor
 from burnish.cli.evaluate import evaluate
+from burnish.cli.explain import explain
 from burnish.cli.measure import measure
 from burnish.cli.pack import pack
+from burnish.cli.presets import presets
 from burnish.cli.refine import refine
 from burnish.cli.report import report
 from burnish.cli.sample import sample
@@ -34,9 +36,11 @@ COMMANDS = (
     survey,
     adapt,
     tune,
+    explain,
     distill,
     train,
     doctor,
+    presets,
     measure,
     pack,
 )

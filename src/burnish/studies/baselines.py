@@ -60,16 +60,26 @@ def sharpen(images: Tensor, sigma: float, amount: float) -> Tensor:
     return (images + amount * (images - blur(images, sigma))).clamp(0, 1)
 
 
-def resample_counts(classes: Tensor) -> Tensor:
-    """Return how often to take each of N images so that N are taken, equally many of each class.
+def resample_counts(classes: Tensor, quotas: Tensor | None = None) -> Tensor:
+    """Return how often to take each of N images so that each class is taken by its quota.
 
     A class of n images with a quota of q gives each of them q // n times, and q % n of them, drawn
-    at random, once more. Quotas differ by one at most. Classes are ``[N]`` int64.
+    at random, once more.
+
+    Args:
+        classes: ``[N]`` int64.
+        quotas: ``[K]`` int64, how many of class 0, 1, ... to take; by default N in all, equally
+            many of each class that occurs (quotas differ by one at most). A class without images
+            gives none.
     """
     generator = stream(0, "resample")
     counts = torch.zeros_like(classes)
     found = classes.unique()
-    for label, quota in zip(found, equal_quotas(len(classes), len(found)).tolist(), strict=True):
+    if quotas is None:
+        quotas = torch.zeros(int(found.max()) + 1, dtype=torch.int64)
+        quotas[found] = equal_quotas(len(classes), len(found))
+    for label in found.tolist():
+        quota = int(quotas[label]) if label < len(quotas) else 0
         rows = (classes == label).nonzero()[:, 0]
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
         counts[rows] = quota // len(rows)

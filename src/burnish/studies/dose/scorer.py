@@ -1,6 +1,6 @@
 """Scores of images by several feature extractors against the same real images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from burnish.checkpoint import load_model
 from burnish.errors import InputError
 from burnish.hub import shipped
+from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
 from burnish.metrics.features import (
     INCEPTION,
     FeatureExtractor,
@@ -19,14 +20,10 @@ from burnish.metrics.features import (
 )
 from burnish.metrics.formulas import precision_recall
 from burnish.metrics.inception import packaged_weights
-from burnish.metrics.intervals import (
-    Estimate,
-    FrechetEstimator,
-    KernelEstimator,
-    paired_change,
-)
+from burnish.metrics.intervals import Estimate, paired_change
 from burnish.metrics.moments import Array, MomentSum
 
+Tick = Callable[[int], Any]
 NEED = (
     "tune needs at least two feature extractors, one of which saw no labels or other images than "
     "the guide's: give --features twice, for example inception-v3-compat (its weights come with "
@@ -125,15 +122,30 @@ class Scorer:
         return Scores(values, found)
 
 
-def extract_all(
-    batches: Iterable[Tensor], extractors: Sequence[FeatureExtractor]
-) -> dict[str, Array]:
-    """Return the features ``[N, D]`` of all batches of uint8 images, by name of extractor."""
-    found: dict[str, list[Array]] = {extractor.name: [] for extractor in extractors}
+class Seen(NamedTuple):
+    """Features ``[N, D]`` of some images by name of extractor, and their predicted classes."""
+
+    features: dict[str, Array]
+    classes: Tensor | None
+    """``[N]`` int64, by the first extractor that classifies; None if none does."""
+
+
+def look(
+    batches: Iterable[Tensor], extractors: Sequence[FeatureExtractor], tick: Tick | None = None
+) -> Seen:
+    """Return what extractors see in all batches of uint8 images; ``tick`` counts images."""
+    features: dict[str, list[Array]] = {one.name: [] for one in extractors}
+    classes: dict[str, list[Tensor]] = {}
     for images in batches:
         for extractor in extractors:
-            features = extractor(images).features
-            if not bool(torch.isfinite(features).all()):
+            found = extractor(images)
+            if not bool(torch.isfinite(found.features).all()):
                 raise InputError(f"{extractor.name!r} gave NaN or infinite features")
-            found[extractor.name].append(features.cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+            features[extractor.name].append(found.features.cpu().numpy())
+            if found.probabilities is not None:
+                likeliest = found.probabilities.argmax(1).cpu()
+                classes.setdefault(extractor.name, []).append(likeliest)
+        if tick is not None:
+            tick(len(images))
+    joined = {name: np.concatenate(parts) for name, parts in features.items()}
+    return Seen(joined, next((torch.cat(parts) for parts in classes.values()), None))

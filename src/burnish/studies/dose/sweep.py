@@ -3,8 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from burnish.errors import InputError
@@ -17,8 +19,9 @@ from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.speed import batch_size_for, choose_precision
 from burnish.samples import to_uint8
+from burnish.studies.controls.score import predict, score
 from burnish.studies.dose.drawn import Drawn
-from burnish.studies.dose.scorer import Scorer, extract_all
+from burnish.studies.dose.scorer import Scorer, Seen, look
 from burnish.studies.dose.tune import PRESET
 
 NUM_TIMED, BATCH_SIZE = 16, 100
@@ -71,7 +74,7 @@ class Sweep:
         """Say how long it will take, from a few images, and return the progress bar."""
         few, middle = images[:NUM_TIMED], self._tried[len(self._tried) // 2]
         began = time.perf_counter()
-        extract_all([few.images_uint8], self._extractors)
+        look([few.images_uint8], self._extractors)
         scored = time.perf_counter()
         batch = images[: self.batch_size]
         for _ in self._refined(self.refiner(middle), batch, self._targets(batch)):
@@ -90,26 +93,46 @@ class Sweep:
     def measure_reference(self, reference: Drawn) -> None:
         """Extract the features of real images."""
         batches = reference.images_uint8.split(BATCH_SIZE)
-        features = extract_all(self._counted(batches), self._extractors)
-        self._scorers = {name: Scorer(rows) for name, rows in features.items()}
+        self._real = self._look(batches)
+        self._scorers = {name: Scorer(rows) for name, rows in self._real.features.items()}
 
     def rows(self, images: Drawn, tried: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the scores of images as they are and by each setting."""
-        before = self._scores(images.images_uint8.split(BATCH_SIZE))
+        first = self._look(images.images_uint8.split(BATCH_SIZE))
+        before = self._scores(first)
         scores: dict[str, Any] = {name: found.values for name, found in before.items()}
         rows: list[dict[str, Any]] = [{"settings": None, "nfe": 0.0, "scores": scores}]
         targets = self._targets(images)
         for settings in tried:
             steps: list[int] = []
-            after = self._scores(self._refined(self.refiner(settings), images, targets, steps))
+            made = [*self._refined(self.refiner(settings), images, targets, steps)]
+            self._kept = {"baseline": first, "refined": self._look(made)}
+            self._made = torch.cat(made)
+            after = self._scores(self._kept["refined"])
             scores = {name: found.since(before[name]) for name, found in after.items()}
             nfe = sum(steps) / len(images)
             rows.append({"settings": dict(settings), "nfe": nfe, "scores": scores})
         return rows
 
-    def _scores(self, batches: Any) -> dict[str, Any]:
-        features = extract_all(self._counted(batches), self._extractors)
-        return {name: self._scorers[name](rows) for name, rows in features.items()}
+    def controls(self, images: Drawn, real: Drawn) -> dict[str, Any]:
+        """Return what part of the gain of the last setting tried cheap controls explain.
+
+        Args:
+            images: Those that :meth:`rows` was last called with.
+            real: Those of :meth:`measure_reference`.
+        """
+        realness = predict(self._guide, replace(images, labels=self._targets(images)))
+        return score(
+            {"baseline": images.images_uint8, "refined": self._made}, real.images_uint8,
+            self._extractors, realness=realness, paired=("refined",),
+            seen={**self._kept, "real": self._real},
+        )  # fmt: skip
+
+    def _look(self, batches: Any) -> Seen:
+        return look(batches, self._extractors, self._bar.update)
+
+    def _scores(self, seen: Seen) -> dict[str, Any]:
+        return {name: self._scorers[name](rows) for name, rows in seen.features.items()}
 
     def _refined(
         self, refiner: Refiner, images: Drawn, targets: Tensor, steps: list[int] | None = None
@@ -125,8 +148,3 @@ class Sweep:
             return images.labels
         logits = self.refiner(self._tried[0]).logits
         return choose_labels(images.batches(BATCH_SIZE), logits, self._labels)
-
-    def _counted(self, batches: Any) -> Iterator[Tensor]:
-        for batch in batches:
-            yield batch
-            self._bar.update(len(batch))

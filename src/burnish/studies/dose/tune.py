@@ -88,7 +88,8 @@ def tune(
         A dict for JSON: ``verdict`` (use, leave or disagree), ``words`` (the reasons), ``chosen``
         (settings, None unless the verdict is use), ``rows`` (as they are, then each setting, with
         ``scores`` by extractor and what speaks ``against`` it) and ``confirmation`` (as they are
-        and as chosen, on the other half), and what they depend on.
+        and as chosen, on the other half), ``controls`` (what part of the gain cheap controls
+        explain there; see :mod:`burnish.studies.controls.score`), and what they depend on.
 
     Raises:
         InputError: There are too few images to judge, both sides are the same, something does not
@@ -98,6 +99,7 @@ def tune(
     from burnish.guide.model import Guide
     from burnish.jobs.plan import resolve_device
     from burnish.refinement.learned import load_learned
+    from burnish.studies.controls.words import account
     from burnish.studies.dose.conclusion import conclude
     from burnish.studies.dose.scorer import is_independent, load_extractors
     from burnish.studies.dose.sweep import Sweep
@@ -129,6 +131,10 @@ def tune(
         spoken = harms(row, rows[0], rule) + shortfalls(row, rows[0], rule)
         row["against"] = [*spoken, *filter(None, [too_much(row, rows, rule)])]
     verdict, words = conclude(rows, confirmation, rule)
+    controls = None
+    if verdict == "use":
+        controls = sweep.controls(drawn[half : 2 * half], reference)
+        words = f"{words} {account(controls)}"
     return {
         "verdict": verdict,
         "words": words,
@@ -145,6 +151,7 @@ def tune(
         ],
         "rows": rows,
         "confirmation": confirmation,
+        "controls": controls,
         "options": plain(options),
         "precision": sweep.precision,
         "batch_size": sweep.batch_size,

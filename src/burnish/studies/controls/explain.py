@@ -1,0 +1,103 @@
+"""Explain a gain: score baseline, refined and control images by several feature extractors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from burnish.errors import InputError
+from burnish.files import provenance
+from burnish.schema import Range, check
+
+if TYPE_CHECKING:
+    from burnish.metrics.features import FeatureExtractor
+
+MIN_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """How many images are looked at."""
+
+    num_images: Annotated[int, Range(MIN_IMAGES)] = 2000
+    """Images of the baseline and refined sides, at most."""
+    num_real: Annotated[int, Range(MIN_IMAGES)] = 5000
+    """Real images to compare with, at most."""
+    seed: int = 0
+    """Seed of the draw of images."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def explain(
+    baseline: str, refined: str, real: str, features: "Sequence[str | FeatureExtractor]" = (),
+    options: ExplainOptions | None = None, *, guide: str | None = None,
+    others: Mapping[str, str] | None = None, device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Say what part of the gain from baseline to refined images cheap controls explain.
+
+    Args:
+        baseline: Images as generated; some of their rows as ``PATH[0-9999]``.
+        refined: The same images, refined by whatever means; likewise.
+        real: Real images, likewise, or the name of a data set.
+        features: As for :func:`burnish.studies.dose.tune.tune`.
+        options: How many images.
+        guide: By name or path; rates images for the control that rejects some, which is left out
+            without it. It needs labels, or takes the guide's own.
+        others: Name -> file of other images that the gain is to be compared with, such as those of
+            more sampling steps at equal time.
+        device: Where to compute.
+
+    Returns:
+        A dict for JSON: what :func:`burnish.studies.controls.score.score` finds, ``words`` that
+        say it, and ``inputs``.
+
+    Raises:
+        InputError: Something does not fit together, or there are too few images.
+    """
+    from burnish.guide.load import load_guide
+    from burnish.jobs.plan import resolve_device
+    from burnish.studies.controls.score import predict, score
+    from burnish.studies.controls.words import account
+    from burnish.studies.dose.drawn import check_two_sides, draw
+    from burnish.studies.dose.scorer import load_extractors
+
+    options, device = options or ExplainOptions(), resolve_device(device)
+    if baseline == refined:
+        raise InputError(f"{baseline} is compared with itself; give the refined images, too")
+    given = {"baseline": baseline, "refined": refined, **(others or {})}
+    if len(given) < 2 + len(others or {}):
+        raise InputError("other images need names of their own, not baseline or refined")
+    count, seed = options.num_images, options.seed
+    drawn = {name: draw(path, count, seed, "explain") for name, path in given.items()}
+    reference = draw(real, options.num_real, seed, "explain/real")
+    for side in [*drawn.values(), reference]:
+        if len(side) < MIN_IMAGES:
+            raise InputError(
+                f"{side.source}: {len(side)} images are too few; {MIN_IMAGES} are needed"
+            )
+    count = min(map(len, drawn.values()))  # distances of unequal numbers do not compare
+    drawn = {name: side[:count] for name, side in drawn.items()}
+    for side in drawn.values():
+        check_two_sides(side.source, side.images_uint8, real, reference.images_uint8)
+    first = drawn["baseline"]
+    extractors = load_extractors(features, first.images_uint8[:1], device)
+    levels = None if guide is None else predict(load_guide(guide).to(device), first)
+    ids = first.ids.tolist()
+    found = score(
+        {name: side.images_uint8 for name, side in drawn.items()}, reference.images_uint8,
+        extractors, realness=levels,
+        paired=[name for name, side in drawn.items() if side.ids.tolist() == ids],
+    )  # fmt: skip
+    sides = {**drawn, "real": reference}
+    return {
+        "words": account(found),
+        **found,
+        "inputs": {
+            name: {"source": side.source, "sha256": side.sha256, "num_images": len(side)}
+            for name, side in sides.items()
+        },
+        "options": asdict(options),
+        "guide": guide,
+        **provenance(),
+    }

@@ -1,0 +1,162 @@
+"""Controls: the part of a gain that cheap changes explain, and a fake refiner found out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from burnish.cli.main import main
+from burnish.metrics.features import Features
+from burnish.metrics.intervals import Estimate
+from burnish.storage.formats import open_samples
+from burnish.studies.baselines import resample_counts
+from burnish.studies.controls.controls import class_frequencies, rejection
+from burnish.studies.controls.score import score
+from burnish.studies.controls.shares import share_of
+from burnish.studies.controls.words import account
+
+CIFAR = Path(__file__).parents[1] / "../shared/data/cifar10/test-00000-of-00001.parquet"
+
+
+def estimate(value, spread, count=400, seed=0):
+    influence = spread * np.random.default_rng(seed).standard_normal(count)
+    return Estimate(value, influence - influence.mean())
+
+
+def share(*estimates, **how):
+    found = share_of(*estimates, **how)
+    assert found is not None
+    return found
+
+
+def test_shares_of_known_controls():
+    before, after = estimate(10, 5), estimate(6, 5, seed=1)
+    all_of_it = share(before, after, before, after, paired=True)
+    assert all_of_it.share == 1 and all_of_it.high - all_of_it.low < 1e-12
+    nothing = share(before, after, before, before, paired=True)
+    assert nothing.share == 0 and nothing.high - nothing.low < 1e-12
+    half = share(before, after, before, estimate(8, 5, seed=2), paired=True)
+    assert half.share == 0.5 and half.low < 0.5 < half.high
+    # What is not paired is less certain, and so is a control of other images.
+    unpaired = share(before, after, before, estimate(8, 5, seed=2), paired=False)
+    apart = share(before, after, before, estimate(8, 5, seed=2), paired=False, apart=True)
+    assert half.low > unpaired.low and unpaired.share == apart.share == 0.5
+    assert share_of(before, estimate(9.9, 5, seed=1), before, before, paired=True) is None
+    assert share_of(before, estimate(11, 5, seed=1), before, before, paired=True) is None
+
+
+def test_the_interval_of_a_share_is_that_of_many_draws():
+    """Means of squares, of which everything is known, in 400 draws of 300 images."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(400):
+        x = rng.normal([2, 1, 1.5], size=(300, 3))  # baseline, refined, control
+        x[:, 1:] += 0.7 * (x[:, :1] - 2)
+        ends = [Estimate(s.mean(), s - s.mean()) for s in (x**2).T]
+        found.append(share(ends[0], ends[1], ends[0], ends[2], paired=True))
+    expected = np.array([2, 1, 1.5]) ** 2 + [1, 1.49, 1.49]
+    truth = (expected[0] - expected[2]) / (expected[0] - expected[1])
+    covered = np.mean([one.low <= truth <= one.high for one in found])
+    assert 0.92 <= covered <= 0.98
+
+
+def test_class_frequencies_are_those_of_the_refined_images():
+    baseline = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    refined = torch.tensor([0] * 20 + [1] * 30 + [2] * 40 + [3] * 10)  # no 3 to take
+    rows = class_frequencies(baseline, refined).rows
+    assert rows is not None
+    assert torch.bincount(baseline[rows]).tolist() == [22, 33, 45]
+    assert resample_counts(torch.tensor([3, 3, 3, 1])).tolist().count(0) == 1
+    kept = rejection(torch.tensor([0.1, 3, 2, -1])).rows
+    assert kept is not None and kept.tolist() == [0, 1, 2]
+
+
+class Columns:
+    """Features that are column means; the class is whether the image is bright."""
+
+    sha256 = "0" * 64
+
+    def __init__(self, name, independent, classifies):
+        self.name, self.independent, self.classifies = name, independent, classifies
+
+    def __call__(self, images_uint8):
+        features = images_uint8.float().mean(2).flatten(1) / 255
+        if not self.classifies:
+            return Features(features, None)
+        bright = (features.mean(1, keepdim=True) > 0.5).float()
+        return Features(features, torch.cat([1 - bright, bright], 1))
+
+
+def gray(mean, count=300, seed=0):
+    noise = 0.05 * np.random.default_rng(seed).standard_normal((count, 1, 6, 6))
+    return torch.from_numpy((255 * (mean + noise)).clip(0, 255).round().astype(np.uint8))
+
+
+EYES = [Columns("left", False, True), Columns("all", True, False)]
+
+
+def test_a_gain_that_no_control_gives_is_not_explained_away():
+    sides = {"baseline": gray(0.4), "refined": gray(0.5), "other": gray(0.5, seed=2)}
+    found = score(sides, gray(0.5, seed=1), EYES, paired=["refined"])
+    for control in ("blur", "sharpen", "filter", "class frequencies"):
+        assert abs(found["shares"][control]["all"]["fid"]["share"]) < 0.1
+    assert 0.95 < found["shares"]["other"]["all"]["fid"]["share"] < 1.05
+    words = account(found)
+    assert words.startswith("By all, FD goes from 0.0") and "This is what 'other' gives" in words
+    del sides["other"]
+    assert "This is what" not in account(score(sides, gray(0.5, seed=1), EYES))
+
+
+def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, capsys):
+    """Real images in wrong class frequencies, put right by dropping and repeating them."""
+    batch = next(iter(open_samples(CIFAR, 2600)))
+    images = (255 * batch.images).round().byte().permute(0, 2, 3, 1).numpy()
+    assert batch.labels is not None
+    labels = batch.labels.numpy()
+    many = np.flatnonzero(labels < 2)[:260]
+    few = np.flatnonzero(labels >= 2)[:140]
+    rows = np.sort(np.concatenate([many, few]))
+    counts = resample_counts(torch.from_numpy(labels[rows])).numpy()
+    fake = np.repeat(rows, counts)
+    for name, some in (("b", rows), ("f", fake), ("r", np.arange(2000, 2600))):
+        np.savez(tmp_path / f"{name}.npz", arr_0=images[some], arr_1=labels[some])
+    names = [str(tmp_path / f"{name}.npz") for name in "bfr"]
+    command = ["explain", *names[:2], "--real", names[2], "--out", str(tmp_path / "e.json")]
+    command += ["--features", "cifar10/plain", "--features", "cifar10/views"]
+    assert not main([*command, "--guide", "cifar10"])
+    said = capsys.readouterr().out
+    assert "100% are baseline images without any change" in said
+    assert "This is what taking the same images in other class frequencies gives" in said
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found["shares"]["class frequencies"]["cifar10/plain"]["fid"]["share"] > 0.8
+    assert found["inputs"]["refined"]["num_images"] == len(fake)
+
+    wrong = {
+        "is compared with itself": [names[0], names[0], "--real", names[2]],
+        "names of their own": [*names[:2], "--real", names[2], "--other", f"refined={names[0]}"],
+        "takes NAME=PATH": [*names[:2], "--real", names[2], "--other", "x"],
+        "num_images must be": [*names[:2], "--real", names[2], "--num-images", "3"],
+        "these are not": [names[0], names[1], "--real", names[0]],
+        "--out": [*names[:2], "--real", names[2], "--out", names[0], "--force"],
+    }
+    for said, arguments in wrong.items():
+        out = [] if "--out" in arguments else ["--out", str(tmp_path / "x.json")]
+        with pytest.raises(SystemExit, match="2"):
+            main(["explain", *arguments, *out])
+        error = capsys.readouterr().err
+        assert said in error or said == "--out", error
+        assert len(error.strip().splitlines()) == 1 and not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("share, expected", [(0.79, False), (0.9, True)])
+def test_a_control_accounts_for_a_gain_by_giving_most_of_it_everywhere(share, expected):
+    shares = {
+        name: {"fid": {"share": share, "low": 0.7, "high": 1.1}, "kid": None} for name in "ab"
+    }
+    result = {
+        "scores": {s: {n: {"fid": 1, "kid": 1} for n in "ab"} for s in ("baseline", "refined")},
+        "shares": {"blur": shares}, "unchanged": 0, "repeated": 0,
+        "extractors": [{"name": name, "independent": False} for name in "ab"],
+    }  # fmt: skip
+    assert ("This is what a blur gives" in account(result)) is expected
