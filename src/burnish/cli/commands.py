@@ -45,7 +45,7 @@ COMMANDS = (
     pack,
 )
 # These share work among processes, or may; the others would do all of it in each.
-PARALLEL = (sample, refine, evaluate)
+PARALLEL = (sample, refine, evaluate, train)
 
 
 class _Commands(click.Group):

@@ -1,11 +1,13 @@
 """``burnish train``."""
 
+import os
 from pathlib import Path
 
 import click
 import yaml
 
 from burnish.cli.options import DEVICE, DRY_RUN, flag
+from burnish.errors import InputError
 from burnish.schema import plain
 
 
@@ -31,17 +33,26 @@ def train(
       self-distillation  the consistency model, fine-tuned on its refined images
       all                features, the one generator that is described, and joint
 
-    Example: burnish train all experiments/digits.yaml
+    joint trains on several GPUs if torchrun starts it; each process takes a part of the batch.
+
+    \b
+    Examples
+      burnish train all experiments/digits.yaml
+      torchrun --nproc-per-node 8 -m burnish train joint experiments/imagenet64-golan24.yaml
     """  # noqa: D301 - click reads \b as "keep these lines"
     from burnish.jobs.plan import resolve_device
-    from burnish.training.experiment import load_experiment
+    from burnish.training.experiment import check_data, load_experiment
     from burnish.training.train import resolve
     from burnish.training.train import train as run
 
+    if what != "joint" and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise InputError(f"burnish train {what} runs as one process; start it without torchrun")
     described = load_experiment(experiment)
     resolve(what, described, out, only)
+    check_data(data or described.data.source)
     if dry_run:
         return print(yaml.safe_dump(plain(described), width=99, sort_keys=False), end="")
     device = resolve_device(device)
     for path in run(what, described, data=data, out=out, only=only, device=device):
-        print(path)
+        if os.environ.get("RANK", "0") in ("", "0"):
+            print(path)

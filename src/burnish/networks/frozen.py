@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from burnish.errors import unknown
+from burnish.networks.shared_norm import SharedBatchNorm
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -99,10 +100,14 @@ class Frozen(nn.Module):
             return self.network(images)
 
 
+_TIMMS = ("timm.layers.norm_act.BatchNormAct2d", "timm.layers.norm_act.SyncBatchNormAct")
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # The batch norms of timm contain their activation, and branches that fx cannot trace.
-        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
+        norms = nn.BatchNorm2d | nn.SyncBatchNorm
+        return isinstance(m, norms) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _foldable(network: nn.Module) -> list[tuple[str, str]]:
@@ -138,7 +143,8 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
         plain = type(conv) is nn.Conv2d and "weight" in conv._parameters
         # By name, because importing timm takes seconds.
         kind = f"{type(norm).__module__}.{type(norm).__name__}"
-        known = type(norm) is nn.BatchNorm2d or kind == "timm.layers.norm_act.BatchNormAct2d"
+        known = type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm, SharedBatchNorm)
+        known = known or kind in _TIMMS
         fixed = known and norm.running_mean is not None
         if plain and fixed and all(map(alone, names)):
             pairs.append(names)

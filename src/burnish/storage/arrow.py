@@ -50,11 +50,11 @@ class ArrowTable(Table):
 
     def __init__(self, files: list[Path]) -> None:
         self.counts = []
-        self._begins: list[tuple[Path, int]] = []
+        self.begins: list[tuple[Path, int]] = []
         schema: pa.Schema | None = None
         for file in files:
             # Mapped: of each batch only its head is touched.
-            with _faults(file), pa.memory_map(str(file)) as stream:
+            with faults(file), pa.memory_map(str(file)) as stream:
                 found = pa.ipc.read_schema(pa.ipc.read_message(stream))
                 if schema is not None and not found.equals(schema):
                     raise InputError(f"{file}: columns unlike those of the first file")
@@ -63,24 +63,25 @@ class ArrowTable(Table):
                     raise InputError(f"{file}: dictionary columns; save it with datasets")
                 for begin, batch in _batches(stream, found):
                     self.counts.append(batch.num_rows)
-                    self._begins.append((file, begin))
+                    self.begins.append((file, begin))
         assert schema is not None
         self.schema = schema
 
     def cells(self, group: int, column: str) -> Iterator[pa.Array]:
         """Yield the encoded images of a batch; it is read, not mapped, to keep memory small."""
-        file, begin = self._begins[group]
-        with _faults(file), pa.OSFile(str(file)) as stream:
-            yield self._batch(stream, begin).column(column).field("bytes")
+        file, begin = self.begins[group]
+        with faults(file), pa.OSFile(str(file)) as stream:
+            yield self.batch(stream, begin).column(column).field("bytes")
 
     def column(self, name: str, field: str = "") -> Iterator[pa.Array]:
         """Yield a column; batches are mapped, so that images are not touched."""
-        for file, begin in self._begins:
-            with _faults(file), pa.memory_map(str(file)) as stream:
-                column = self._batch(stream, begin).column(name)
+        for file, begin in self.begins:
+            with faults(file), pa.memory_map(str(file)) as stream:
+                column = self.batch(stream, begin).column(name)
                 yield column.field(field) if field else column
 
-    def _batch(self, stream: pa.NativeFile, begin: int) -> pa.RecordBatch:
+    def batch(self, stream: pa.NativeFile, begin: int) -> pa.RecordBatch:
+        """Return the record batch that begins at a byte of a stream."""
         stream.seek(begin)
         _, batch = next(_batches(stream, self.schema))
         batch.validate()
@@ -99,7 +100,7 @@ def _batches(stream: pa.NativeFile, schema: pa.Schema) -> Iterator[tuple[int, pa
 
 
 @contextmanager
-def _faults(file: Path) -> Iterator[None]:
+def faults(file: Path) -> Iterator[None]:
     """Turn what pyarrow raises into an :class:`InputError`."""
     try:
         yield

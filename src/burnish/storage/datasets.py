@@ -1,7 +1,7 @@
 """Labeled real images by name or path, in memory as uint8, as training reads them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ class Dataset:
         return len(self.images_uint8)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of every image."""
+        _, channels, height, width = self.images_uint8.shape
+        return channels, height, width
+
+    @property
     def num_classes(self) -> int:
         """Largest label plus one."""
         return int(self.labels.max()) + 1
@@ -51,6 +57,10 @@ class Dataset:
 
     def _channels(self) -> Tensor:
         return from_uint8(self.images_uint8[:10_000]).transpose(0, 1).flatten(1)
+
+    def measured(self) -> Iterator[Tensor]:
+        """Yield the images ``[B, C, H, W]`` in [0, 1], 500 at once."""
+        return (from_uint8(part) for part in self.images_uint8.split(500))
 
     def __getitem__(self, rows: slice | Tensor) -> "Dataset":
         """Return the data set of some rows, in their order."""
@@ -78,6 +88,23 @@ def parse_rows(text: str, count: int) -> slice:
     if int(last) >= count:
         raise InputError(f"the rows {text} go past the end; there are {count} images")
     return slice(int(first), int(last) + 1)
+
+
+def pick_rows(text: str, count: int) -> slice | Tensor:
+    """Read rows as :func:`parse_rows` does, or ``"every K"``, or ``"not every K"``, the others.
+
+    ``every K`` is rows 0, K, 2K, ...: of images that are sorted by class, some of each.
+    """
+    words = text.split()
+    if words[-2:-1] != ["every"]:
+        return parse_rows(text, count)
+    if words[:-2] not in ([], ["not"]) or not words[-1].isdecimal() or int(words[-1]) < 2:
+        raise InputError(f"cannot read the rows {text!r}; write every 100 or not every 100")
+    step = int(words[-1])
+    if step > count:
+        raise InputError(f"the rows {text}: there are {count} images only")
+    rows = torch.arange(count)
+    return rows[rows % step != 0] if words[0] == "not" else rows[::step]
 
 
 def load_dataset(

@@ -32,7 +32,7 @@ class Reader(EncodedFile):
 
     def __init__(self, path: Path, batch_size: int) -> None:
         self.path = path
-        names, facts = _find(path)
+        names, facts = find_images(path)
         shape: tuple[int, int, int] | None = None
         for name in names:
             found = inspect(path / name, f"{path}/{shown(name)}")
@@ -51,7 +51,7 @@ class Reader(EncodedFile):
             yield f"{self.path}/{shown(name)}", Path(f"{self.path}/{name}")
 
 
-def _find(path: Path) -> tuple[list[str], Facts]:
+def find_images(path: Path) -> tuple[list[str], Facts]:
     """Return the names of a folder's images in reading order, and what is known of them."""
     marked = (path / NAME).is_file()
     names, folders = _list(path, "")

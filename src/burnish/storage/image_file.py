@@ -26,7 +26,7 @@ _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.Decom
 
 def inspect(source: Path | BytesIO, name: str) -> tuple[int, int, int]:
     """Return ``(C, H, W)`` of an image from its header; C is 1 for gray, else 3."""
-    with _opened(source, name) as image:
+    with opened(source, name) as image:
         return 1 if image.mode in ("L", "1") else 3, image.height, image.width
 
 
@@ -37,7 +37,7 @@ def read_pixels(source: Path | BytesIO, name: str, image_shape: tuple[int, int, 
 
 def read_array(source: Path | BytesIO, name: str, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Decode an image of shape ``(C, H, W)`` likewise, to uint8 ``[H, W, C]``."""
-    with _opened(source, name) as image:
+    with opened(source, name) as image:
         if (image.height, image.width) != image_shape[1:]:
             raise different_size(name, (3, image.height, image.width), image_shape)
         if image_shape[0] == 1 and image.mode not in ("L", "1"):
@@ -67,7 +67,7 @@ def different_size(name: str, shape: Sequence[int], first: Sequence[int]) -> Inp
 
 
 @contextmanager
-def _opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
+def opened(source: Path | BytesIO, name: str) -> Iterator[Image.Image]:
     """Open an image of up to 8 bits; Pillow decodes it when its pixels are read."""
     try:
         with Image.open(source, formats=_KINDS) as image:

@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from burnish.documents import load_yaml
 from burnish.errors import InputError, shown
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import read
+from burnish.schema import Range, check, read
 from burnish.training import config
 
 # Of experiments and what is trained: one folder each, never a way out of --out.
@@ -19,11 +20,22 @@ class DataConfig:
     """Real images."""
 
     source: str = "digits"
-    """A name (digits, fashion_mnist, cifar10) or the path of an npz, parquet or image folder."""
+    """A name (digits, fashion_mnist, cifar10), or a path or pattern of images with labels."""
     train: str = "0-49999"
-    """Rows that networks are trained on."""
+    """Rows that networks are trained on: 0-999, every 10, not every 10, or empty for all."""
     validation: str = "50000-59999"
     """Rows that settings are chosen on."""
+    on_disk: bool = False
+    """Read each image when its turn comes instead of keeping all in memory; for joint training."""
+    size: Annotated[int, Range(0, 4096)] = 0
+    """With on_disk, side to which center_crop brings all images; 0 if they have one size."""
+    num_workers: Annotated[int, Range(0, 256)] = 2
+    """With on_disk or changes at random, processes that prepare batches, per training process."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.size and not self.on_disk:
+            raise InputError("data: size is for images on disk; set on_disk: true")
 
 
 @dataclass(frozen=True)
@@ -73,3 +85,13 @@ def load_experiment(path: Path) -> Experiment:
     for place, network in {**networks, "joint": joint.network}.items():
         check_network(network, f"{path}: {place}")
     return experiment
+
+
+def check_data(source: str) -> None:
+    """Refuse a path of real images that is a device or a pipe, which would never end.
+
+    Nothing is said of names, patterns and paths that are not there: they are looked for later.
+    """
+    path = Path(source)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{shown(source)} is a device or a pipe; write its content to a file")

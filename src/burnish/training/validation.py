@@ -10,6 +10,7 @@ from torch import Tensor
 from burnish.guide.model import Guide
 from burnish.samples import Samples
 from burnish.storage.datasets import Dataset
+from burnish.storage.disk_dataset import DiskDataset
 from burnish.training.config import AttackConfig, JointConfig
 from burnish.training.losses.joint import area_under_curve, attack_generated, attack_real
 
@@ -83,7 +84,7 @@ def tell_apart(
 
 
 @torch.no_grad()
-def realness_card(guide: Guide, real: Dataset) -> dict[str, Any]:
+def realness_card(guide: Guide, real: Dataset | DiskDataset) -> dict[str, Any]:
     """Return how real held-out real images look to the guide: 101 quantiles from 0 to 1."""
     parts = batches(real, next(guide.parameters()).device)
     levels = torch.cat([guide.realness(part.images, part.labels).cpu() for part in parts])
@@ -91,7 +92,7 @@ def realness_card(guide: Guide, real: Dataset) -> dict[str, Any]:
     return {"quantiles": quantiles.tolist(), "num_images": len(real), "data": real.source}
 
 
-def batches(data: Dataset, device: torch.device | str) -> Iterator[Any]:
+def batches(data: Dataset | DiskDataset, device: torch.device | str) -> Iterator[Any]:
     """Yield the images of a data set in their order, as samples on a device."""
     for start in range(0, len(data), BATCH_SIZE):
         yield data.samples(slice(start, start + BATCH_SIZE)).to(device)

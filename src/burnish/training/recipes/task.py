@@ -2,21 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from burnish import __version__
 from burnish.documents import read_text
 from burnish.errors import InputError
 from burnish.files import write_text
-from burnish.samples import Samples
-from burnish.seeds import stream
-from burnish.storage.datasets import Dataset, load_dataset, parse_rows
+from burnish.storage.datasets import Dataset, load_dataset, pick_rows
+from burnish.storage.disk_dataset import DiskDataset, open_dataset
+from burnish.training.batches import Batches
 from burnish.training.config import TrainingConfig
 from burnish.training.experiment import Experiment
 from burnish.training.fit import Loss, fit
@@ -38,27 +37,46 @@ class Task:
 
     @cached_property
     def real(self) -> Dataset:
-        """The real images that networks are trained on."""
-        return self._rows(self.experiment.data.train)
+        """The real images that networks are trained on, in memory."""
+        return self._in_memory(self.real_side)
 
     @cached_property
     def held_out(self) -> Dataset:
-        """The real images that checkpoints and settings are chosen on."""
-        return self._rows(self.experiment.data.validation)
+        """The real images that checkpoints and settings are chosen on, in memory."""
+        return self._in_memory(self.held_out_side)
 
     @cached_property
-    def _images(self) -> Dataset:
-        return load_dataset(self.data or self.experiment.data.source)
+    def real_side(self) -> Dataset | DiskDataset:
+        """The real images to train on, in memory or on disk, as the experiment says."""
+        return self._rows(self.experiment.data.train)
 
-    def _rows(self, rows: str) -> Dataset:
-        part = parse_rows(rows, len(self._images))
-        images, labels = self._images.images_uint8[part], self._images.labels[part]
-        return Dataset(images, labels, f"{self.experiment.data.source}[{rows}]")
+    @cached_property
+    def held_out_side(self) -> Dataset | DiskDataset:
+        """Likewise those that checkpoints and settings are chosen on."""
+        return self._rows(self.experiment.data.validation)
+
+    def open(self, source: str) -> Dataset | DiskDataset:
+        """Return the images at a path as the experiment says of the real ones."""
+        data = self.experiment.data
+        return open_dataset(source, data.size) if data.on_disk else load_dataset(source)
+
+    @cached_property
+    def _images(self) -> Dataset | DiskDataset:
+        return self.open(self.data or self.experiment.data.source)
+
+    def _rows(self, rows: str) -> Dataset | DiskDataset:
+        part = self._images[pick_rows(rows, len(self._images))]
+        return replace(part, source=f"{self.experiment.data.source}[{rows}]")
+
+    def _in_memory(self, data: Dataset | DiskDataset) -> Dataset:
+        if isinstance(data, Dataset):
+            return data
+        raise InputError("data: on_disk is for burnish train joint; set it to false for the rest")
 
     @cached_property
     def trained_on(self) -> dict[str, str]:
         """What the cards of models say of the real images."""
-        return {"data": self.real.source, "data_sha256": self.real.sha256()}
+        return {"data": self.real_side.source, "data_sha256": self.real_side.sha256()}
 
     def fit(
         self,
@@ -81,37 +99,9 @@ class Task:
         return {**head, **self.trained_on, **rest, "burnish": __version__}
 
 
-class Batches:
-    """The batches of a training, ``step -> Samples``; the ids of samples are their rows.
-
-    Their order is a function of (seed, epoch); ``offset`` is added to the seed. A tail of the data
-    shorter than a batch is left out.
-    """
-
-    def __init__(self, data: Dataset, config: TrainingConfig, offset: int = 0) -> None:
-        if len(data) < config.batch_size:
-            raise InputError(f"{len(data)} images do not fill one batch of {config.batch_size}")
-        self.data, self.batch_size = data, config.batch_size
-        self.seed, self.flip = config.seed + offset, config.flip
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-
-    def __call__(self, step: int) -> Samples:
-        """Return the batch of a step, from 0 on."""
-        epoch, place = divmod(step, len(self.data) // self.batch_size)
-        if epoch != self._epoch:
-            generator = stream(self.seed, f"order/{epoch}")
-            self._epoch, self._order = epoch, torch.randperm(len(self.data), generator=generator)
-        batch = self.data.samples(self._order[place * self.batch_size :][: self.batch_size])
-        if not self.flip:
-            return batch
-        mirrored = torch.rand(len(batch), generator=stream(self.seed, f"flip/{step}")) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), batch.images.flip(3), batch.images)
-        return batch.with_images(images)
-
-
-def network_arguments(network: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
+def network_arguments(network: Mapping[str, Any], data: Dataset | DiskDataset) -> dict[str, Any]:
     """Fill in what the data decide: channels, classes and, for our own networks, pixel moments."""
-    channels = data.images_uint8.shape[1]
+    channels = data.image_shape[0]
     if network.get("in_channels", channels) != channels:
         raise InputError(
             f"network: in_channels is {network['in_channels']}, but the images have {channels}"
