@@ -12,14 +12,17 @@ from burnish.jobs.options import EvaluateOptions, JobOptions
 from burnish.metrics.metric import METRICS
 
 REFERENCE = (
-    "Shipped statistics (fashion_mnist/plain), an .npz with mu and sigma, or real images: .npz, "
-    ".parquet, folder, or some of their rows as PATH[0-9999]."
+    "Shipped statistics (fashion_mnist/plain); a file of statistics of burnish or another tool "
+    "(.npz with mu and sigma, .pkl of EDM2); or real images: .npz, .parquet, folder, or some of "
+    "their rows as PATH[0-9999]."
 )
 FEATURES = (
     "Feature extractor: a shipped one (fashion_mnist/plain), a file of burnish train features, or "
-    "one of torch-fidelity's. Without it, the one that made the shipped statistics, else "
-    'inception-v3-compat, whose weights come with the extra "inception" or are fetched; '
-    "inception-v3-compat:float16 takes a third of the time on processors that multiply float16."
+    "a known network. Without it, the one that made the shipped statistics, else Inception, "
+    "resizing as the protocol does: inception-v3-compat, or with :clean, :pytorch-fid or "
+    ":antialias behind it. Its weights come with the extra "
+    '"inception" or are fetched. With :float16 at the end it takes a third of the time on '
+    "processors that multiply float16."
 )
 
 
@@ -38,9 +41,12 @@ def evaluate(
     """Compare GENERATED images with real ones.
 
     GENERATED is an .npz, a .parquet or a folder of images. Distances by different feature
-    extractors cannot be compared with each other.
+    extractors, or by different protocols, cannot be compared with each other.
 
     Example: burnish evaluate refined.npz --reference fashion_mnist/plain --json result.json
+
+    As the evaluator of guided diffusion: burnish evaluate samples.npz --protocol adm
+    --reference VIRTUAL_imagenet256_labeled.npz
     """
     from burnish.jobs.evaluate import plan_evaluate
 
@@ -53,6 +59,9 @@ def evaluate(
         return
     found = {metric.key: result[metric.key] for metric in METRICS}
     print("  ".join(f"{key} {value:.4g}" for key, value in given(found).items()))
-    print(f"{result['num_images']} images, {result['feature_extractor']}, {result['reference']}")
+    print(
+        f"{result['num_images']} images, {result['feature_extractor']}, "
+        f"{result['reference']}, protocol {result['protocol']}"
+    )
     for warning in result["warnings"]:
         print(f"note: {warning}", file=sys.stderr)

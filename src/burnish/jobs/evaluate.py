@@ -32,12 +32,14 @@ from burnish.jobs.sides import (
 from burnish.jobs.source import open_source, samples_sha256
 from burnish.jobs.targets import checked, found_plan
 from burnish.metrics.evaluate import compare
+from burnish.metrics.extraction import Extracted, extract, joined
 from burnish.metrics.features import FeatureExtractor, load_extractor
-from burnish.metrics.reference import Reference, extract, reference_of
+from burnish.metrics.protocol import Protocol
+from burnish.metrics.protocol import protocol as find_protocol
+from burnish.metrics.reference import Reference, reference_of
 from burnish.samples import to_uint8
 from burnish.schema import read
 
-DEFAULT_FEATURES = "inception-v3-compat"
 FEATURES, REFERENCE = "features.npz", "reference-"
 BATCHES_PER_SHARD = 4
 
@@ -48,6 +50,7 @@ class Opened(NamedTuple):
     generated: Side
     reference: Side | Reference
     extractor: FeatureExtractor
+    protocol: Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,9 @@ class EvaluatePlan(Plan):
     """To extract features of; 0 where the reference holds features."""
     features: str
     features_sha256: str
+    protocol: str
     num_neighbors: int
+    seed: int
     tile: int | None
     """Side of the tiles, where the generated images are a grid of them."""
     padding: int
@@ -84,37 +89,35 @@ class EvaluatePlan(Plan):
 
     def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
         """Extract the features of each shard."""
+        extractor, spatial = self.opened.extractor, self.opened.protocol.spatial
         for shard in shards:
             side = self.opened.reference if shard.of else self.opened.generated
             assert isinstance(side, Side)
             with job.writing(shard) as (folder, _):
                 batches = ticked(side.read(shard.start, shard.stop), tick)
-                parts = list(extract(batches, self.opened.extractor))
-                found = {"ids": np.concatenate([part.ids for part in parts])}
-                found["features"] = np.concatenate([part.features for part in parts])
-                if parts[0].probabilities is not None:
-                    classes = [part.probabilities for part in parts]
-                    found["probabilities"] = np.concatenate(classes)  # pyright: ignore
+                found = joined(list(extract(batches, extractor, spatial=spatial)))._asdict()
+                found = {key: value for key, value in found.items() if value is not None}
                 np.savez(folder / FEATURES, **found)  # pyright: ignore[reportArgumentType]
             yield shard
 
     def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Compute the metrics; write them if the plan says so."""
-        _, real, extractor = self.opened
+        _, real, extractor, how = self.opened
         parts = [(shard.of, job.folder / shard.name / FEATURES) for shard in self.shards()]
         if isinstance(real, Side):
-            features = (_load(path)["features"] for of, path in parts if of)
-            source, count = self.reference, self.num_reference_images
-            real = reference_of(features, extractor, source=source, num_images=count)
+            of_reals = (_load(path) for of, path in parts if of)
+            real = reference_of(
+                ((one.features, one.spatial) for one in of_reals), extractor,
+                source=self.reference, num_images=self.num_reference_images,
+                max_features=how.max_features, protocol=how,
+            )  # fmt: skip
         if self.save_reference:
             real.save(self.save_reference)
-        found = [_load(path) for of, path in parts if not of]
-        order = np.argsort(np.concatenate([one["ids"] for one in found]), kind="stable")
-        rows = np.concatenate([one["features"] for one in found])[order]
-        classes = None
-        if "probabilities" in found[0]:
-            classes = np.concatenate([one["probabilities"] for one in found])[order]
-        scores = compare(rows, classes, real, extractor, num_neighbors=self.num_neighbors)
+        found = joined([_load(path) for of, path in parts if not of], not how.stored_order)
+        scores = compare(
+            found.features, found.probabilities, real, extractor, protocol=how,
+            num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
+        )  # fmt: skip
         result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
         if self.json:
             write_json(job.result / self.out.name, result)
@@ -147,10 +150,10 @@ def plan_evaluate(
 
     Args:
         generated: ``.npz``, ``.parquet`` or a folder of images.
-        reference: The name of shipped statistics (``cifar10/plain``), an ``.npz`` with ``mu`` and
-            ``sigma``, or real images; some of their rows as ``PATH[0-9999]``.
+        reference: The name of shipped statistics (``cifar10/plain``), a file of statistics of
+            burnish or another tool, or real images; some of their rows as ``PATH[0-9999]``.
         features: A name or path of a feature extractor, or a loaded one; None for the one that
-            made the shipped statistics, else Inception.
+            made the shipped statistics, else that of the protocol.
         out: Where to write the result as JSON.
         job: Who does the work, and what it may replace.
         options: Fields of :class:`~burnish.jobs.options.EvaluateOptions`.
@@ -159,6 +162,7 @@ def plan_evaluate(
         InputError: Something is missing or does not fit together.
     """
     given = read(EvaluateOptions, options, "options")
+    how = find_protocol(given.protocol)
     file, save_reference = open_source(generated, given, given.batch_size), given.save_reference
     check_reference(reference)
     real_path = Path(split_rows(reference)[0])
@@ -169,7 +173,7 @@ def plan_evaluate(
     if out:
         check_target(out, generated, real_path, *([save_reference] if save_reference else []))
     if features is None:
-        features = reference if reference in shipped("features") else DEFAULT_FEATURES
+        features = reference if reference in shipped("features") else how.extractor
     name = features if isinstance(features, str) else features.name
     if isinstance(features, str):
         features = load_extractor(features, resolve_device(given.device))
@@ -188,17 +192,18 @@ def plan_evaluate(
         "reference_sha256": reference_sha256(reference),
         "features_sha256": extractor.sha256,
     }
-    place = out or _cached(hashes)
+    place = out or _cached({**hashes, "protocol": how.name})
     size = job.shard_size or found_plan(place, job).shard_size
     plan = checked(EvaluatePlan(
         out=place, json=out is not None, generated=str(generated), reference=reference,
         num_reference_images=count, features=name, num_images=len(file),
-        num_neighbors=given.num_neighbors, tile=given.tile, padding=given.padding,
-        batch_size=given.batch_size,
+        protocol=how.name, num_neighbors=given.num_neighbors or how.neighbors.num_neighbors,
+        seed=how.seed if given.seed is None else given.seed,
+        tile=given.tile, padding=given.padding, batch_size=given.batch_size,
         save_reference=save_reference, device=resolve_device(given.device),
         shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
-        opened=Opened(Side(len(file), file.rows), real, extractor), **hashes,
+        opened=Opened(Side(len(file), file.rows), real, extractor, how), **hashes,
     ))  # fmt: skip
     if save_reference and plan.finished() is None and not job_path(place).exists():
         check_target(save_reference, force=job.force)  # not what a killed job has written
@@ -211,6 +216,8 @@ def _cached(hashes: dict[str, str]) -> Path:
     return cache_folder() / "jobs" / f"evaluate-{name}"
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path) -> Extracted:
     with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+        return Extracted(file["ids"], file["features"], *(
+            file[key] if key in file else None for key in ("probabilities", "spatial")
+        ))  # fmt: skip

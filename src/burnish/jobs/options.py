@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from burnish.documents import load_yaml
 from burnish.errors import InputError
+from burnish.metrics.protocol import ProtocolName
 from burnish.refinement.settings import RefineSettings
 from burnish.schema import Range, check, read
 
@@ -126,8 +127,14 @@ def read_settings(path: Path) -> dict[str, Any]:
 class EvaluateOptions:
     """How images are scored."""
 
-    num_neighbors: Annotated[int, Range(1)] = 3
-    """k of precision, recall, density and coverage."""
+    protocol: ProtocolName = "burnish"
+    """Whose numbers: each tool has its own metrics, resizing, splits, draws and rounding; burnish
+    computes in float64. The page Protocols of the documentation says what differs."""
+    num_neighbors: Annotated[int | None, Range(1)] = None
+    """k of precision, recall, density and coverage; without it 3."""
+    seed: Annotated[int | None, Range(0)] = None
+    """Of subsets of the KID, of the shuffle of the Inception Score, and of the images that edm
+    draws from more than 50,000; without it that of the protocol, 0 or 2020."""
     batch_size: Annotated[int, Range(1, 1e6)] = 250
     """Images per call of the network."""
     tile: Annotated[int | None, Range(1)] = None
@@ -135,7 +142,7 @@ class EvaluateOptions:
     padding: Annotated[int, Range(0)] = 2
     """Pixels between the tiles of a grid."""
     save_reference: Path | None = None
-    """Keep the statistics of real images in this .npz, for the next time."""
+    """Keep the statistics of real images in this .npz, for the next time or another tool."""
     device: str = "auto"
     """Where to compute: cpu, cuda, or auto for a GPU if there is one."""
 

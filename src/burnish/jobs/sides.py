@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
 
 from burnish.errors import InputError, unknown
 from burnish.hub import shipped
@@ -12,6 +11,7 @@ from burnish.jobs.progress import progress
 from burnish.jobs.source import samples_sha256
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.reference import Reference, make_reference
+from burnish.metrics.reference_file import holds_statistics
 from burnish.samples import Samples
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
 from burnish.storage.formats import open_samples
@@ -60,7 +60,7 @@ def known_reference(name: str, extractor: FeatureExtractor) -> Reference | None:
         InputError: It was made with another extractor.
     """
     known = shipped("reference")
-    if name in known or _holds_statistics(Path(name)):
+    if name in known or holds_statistics(Path(name)):
         return Reference.load(known.get(name, Path(name)), extractor=extractor)
     return None
 
@@ -99,13 +99,3 @@ def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250
     count, images = images_of(name, batch_size)
     shown = progress("reference", images(0, count), count)
     return make_reference(shown, extractor, source=name, num_images=count)
-
-
-def _holds_statistics(path: Path) -> bool:
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with ZipFile(path) as archive:
-            return "mu.npy" in archive.namelist()
-    except BadZipFile:
-        return False

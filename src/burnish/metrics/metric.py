@@ -21,9 +21,10 @@ class Metric:
     better: Literal["lower", "higher"]
     explanation: str
     """One plain sentence for readers of a report."""
-    needs: Literal["moments", "features", "neighbors", "probabilities"]
-    """Arguments of the formula: moments of both sides; their features, and how to draw subsets or
-    the number of neighbors; or class probabilities of the generated images."""
+    needs: Literal["moments", "spatial", "features", "neighbors", "probabilities"]
+    """Arguments of the formula: moments of both sides, of features or of spatial features; their
+    features, and how to draw subsets or the number of neighbors; or class probabilities of the
+    generated images."""
     formula: str
     """Function of :mod:`burnish.metrics.formulas` that returns the value, or a dict with this key
     and others; it is called once."""
@@ -56,6 +57,11 @@ METRICS = (
         "Fréchet distance of two Gaussians, one fitted to the features of generated images and "
         "one to those of real images.",
         "moments", "frechet_distance", 2, 5,
+    ),
+    Metric(
+        "sfid", "sFID", "lower",
+        "The same distance of spatial features, which keep where in the image something is.",
+        "spatial", "frechet_distance", 2, 5,
     ),
     Metric(
         "kid", "KID", "lower",

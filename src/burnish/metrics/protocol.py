@@ -12,6 +12,10 @@ from burnish.errors import unknown
 
 INCEPTION = "inception-v3-compat"
 
+ProtocolName = Literal[
+    "burnish", "adm", "edm", "edm2", "ttur", "clean", "torch-fidelity", "torchmetrics",
+    "pytorch-fid",
+]  # fmt: skip
 Draws = Literal["numpy", "numpy-legacy", "torch", "stored"]
 """Where random numbers come from: ``default_rng``, ``RandomState``, torch's generator, or nowhere:
 rows stay in the order in which they are stored."""
@@ -82,12 +86,19 @@ class Protocol:
     """Images behind the last whole batch of this size are left out, on both sides."""
     max_images: int | None = None
     """Of more generated images, so many are drawn."""
+    max_features: int | None = None
+    """Features of real images that are kept, of more a fixed choice; None for all."""
     missing: str = ""
     """What the tool reports and burnish cannot, in words."""
 
+    @property
+    def spatial(self) -> bool:
+        """Whether spatial features are needed."""
+        return "sfid" in self.metrics
+
     def settings(self) -> dict[str, Any]:
         """Return what decides over numbers, as values for JSON."""
-        return {key: value for key, value in asdict(self).items() if key not in ("explanation",)}
+        return {key: value for key, value in asdict(self).items() if key != "explanation"}
 
 
 NEIGHBORS = ("precision", "recall", "density", "coverage")
@@ -95,7 +106,7 @@ NEIGHBORS = ("precision", "recall", "density", "coverage")
 PROTOCOLS = {one.name: one for one in (
     Protocol(
         "burnish", "Float64 throughout; rows in the order of their ids.", INCEPTION,
-        ("fid", "kid", "inception_score", *NEIGHBORS), stored_order=False,
+        ("fid", "kid", "inception_score", *NEIGHBORS), stored_order=False, max_features=10_000,
     ),
     Protocol(
         "adm", "The evaluator of guided diffusion (OpenAI).", INCEPTION,

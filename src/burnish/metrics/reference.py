@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from zipfile import ZipFile
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from burnish.documents import MAX_BYTES, parse_json
 from burnish.errors import InputError
 from burnish.files import write_aside
+from burnish.metrics.draws import whole
+from burnish.metrics.extraction import extract
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.moments import Array, Moments, MomentSum, check_covariance
+from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.protocol import PROTOCOLS, Protocol
+from burnish.metrics.reference_file import read_statistics
 from burnish.samples import Samples, to_uint8
 from burnish.schema import Range, read
 from burnish.storage.formats import open_samples
 
 CARD = ("num_images", "feature_extractor", "extractor_sha256", "source")
-MAX_FEATURES, LARGEST = 16_384, 1e15
+BURNISH = PROTOCOLS["burnish"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Reference:
         feature_extractor: Name of the extractor; None if unknown.
         extractor_sha256: Hash of its weights; None if unknown.
         source: Where the images come from, in words.
+        spatial: Moments of spatial features, for the sFID; None if there are none.
     """
 
     moments: Moments
@@ -56,6 +58,7 @@ class Reference:
     feature_extractor: str | None
     extractor_sha256: str | None
     source: str
+    spatial: Moments | None = None
 
     def check(self, extractor: FeatureExtractor) -> None:
         """Raise InputError if the weights of the extractor are not those of this reference."""
@@ -79,11 +82,14 @@ class Reference:
     ) -> None:
         """Write an ``.npz`` with ``mu``, ``sigma``, ``features`` and a JSON ``card``.
 
-        pytorch-fid and EDM read ``mu`` and ``sigma`` from the same members. As float16, features
-        have 3 digits and take half the space; InputError is raised if they do not fit into it.
+        pytorch-fid, clean-fid, TTUR, EDM and EDM2 read ``mu`` and ``sigma`` from the same members,
+        ADM's evaluator ``mu_s`` and ``sigma_s`` too, if there are spatial features. As float16,
+        features have 3 digits and take half the space; InputError is raised if they do not fit.
         """
         card = json.dumps({key: getattr(self, key) for key in CARD})
         members: dict[str, Any] = {"mu": self.moments.mu, "sigma": self.moments.sigma}
+        if self.spatial is not None:
+            members |= {"mu_s": self.spatial.mu, "sigma_s": self.spatial.sigma}
         if self.features is not None:
             with np.errstate(over="ignore"):  # checked below
                 members["features"] = self.features.astype(features_dtype)
@@ -94,120 +100,33 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path, *, extractor: FeatureExtractor | None = None) -> Reference:
-        """Read a file of :meth:`save`, or ``mu`` and ``sigma`` of one of ADM, EDM or pytorch-fid.
+        """Read a file of :meth:`save`, or one of ADM, EDM, EDM2, TTUR, pytorch-fid or clean-fid.
 
         Files of ADM hold images besides, as ``arr_0``; the extractor, if one is given, makes the
-        features of them.
+        features of them, while the moments stay those of the file.
 
         Raises:
             InputError: The file is not there or not such a file, or :meth:`check` or
                 :meth:`check_size` refuses the extractor, if one is given.
         """
         path = Path(path)
-        if not path.exists():
-            raise InputError(f"no such reference file: {path}")
-        try:
-            with ZipFile(path if path.is_file() else "") as archive:
-                mu, sigma, features, card = _members(archive)
-                images = "features.npy" not in archive.namelist() and _shape(archive, "arr_0")
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except Exception as error:  # of zip, its decompressors and numpy
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            message = f"{path} is not an .npz with the members mu and sigma ({reason})"
-            raise InputError(message) from error
-        known = read(ReferenceCard, card, f"{path}: card")
+        held = read_statistics(path, extractor.name if extractor else None)
+        known = read(ReferenceCard, held.card or {}, f"{path}: card")
         found = cls(
-            Moments(mu, sigma), features, known.num_images, known.feature_extractor,
-            known.extractor_sha256, known.source or str(path),
+            held.moments, held.features, known.num_images, known.feature_extractor,
+            known.extractor_sha256, known.source or str(path), held.spatial,
         )  # fmt: skip
         if extractor is not None:
             found.check(extractor)
-        if extractor is not None and images and len(images) == 4:
+        if extractor is not None and held.has_images:
             file = open_samples(path)
-            made = make_reference(file, extractor, source=str(path), num_images=len(file))
-            found.check_size(made.moments.mu.size, extractor.name)
+            first = extractor(to_uint8(next(iter(file)).images[:1])).features
+            found.check_size(first.shape[1], extractor.name)  # before many are looked at
+            made = make_reference(
+                file, extractor, source=str(path), num_images=len(file), max_features=len(file)
+            )
             found = replace(found, features=made.features)
         return found
-
-
-def _members(archive: ZipFile) -> tuple[Array, Array, Array | None, Any]:
-    """Read what a reference consists of, once the headers have said that it is of fitting size."""
-    (size, *more), card = _shape(archive, "mu") or (0,), {}
-    rows = _shape(archive, "features")
-    if more or not 1 <= size <= MAX_FEATURES or _shape(archive, "sigma") != (size, size):
-        raise InputError(f"mu and sigma are not [D] and [D, D] with D of 1 to {MAX_FEATURES}")
-    if rows and (len(rows) != 2 or rows[1] != size or not 1 <= rows[0] <= 2**32 // size):
-        raise InputError(f"features of shape {list(rows)} are not [N, D] with D of {size}")
-    mu, sigma = (_floats(archive, name).astype(np.float64) for name in ("mu", "sigma"))
-    features = _floats(archive, "features").astype(np.float32) if rows else None
-    if _shape(archive, "card") == ():
-        with archive.open("card.npy") as stream:
-            array = npy.read_array(stream, allow_pickle=False)
-        card = parse_json(str(array), "card")
-    check_covariance(Moments(mu, sigma).sigma)
-    return mu, sigma, features, card
-
-
-def _shape(archive: ZipFile, name: str) -> tuple[int, ...] | None:
-    """Return the shape of a member; None if there is none."""
-    if f"{name}.npy" not in archive.namelist():
-        return None
-    with archive.open(f"{name}.npy") as stream:
-        version = npy.read_magic(stream)
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, _, dtype = readers[version](stream)
-    if dtype.hasobject:
-        raise InputError(f"{name} holds pickled Python objects; save numbers instead")
-    if dtype.kind == "U" and dtype.itemsize > 4 * MAX_BYTES:
-        raise InputError(f"{name} is too large")
-    return shape
-
-
-def _floats(archive: ZipFile, name: str) -> Array:
-    with archive.open(f"{name}.npy") as stream:
-        array = npy.read_array(stream, allow_pickle=False)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not np.isfinite(array).all():
-        raise InputError(f"{name} must hold finite floating-point numbers, not {array.dtype}")
-    if array.size and float(np.abs(array).max()) > LARGEST:
-        raise InputError(f"{name} holds numbers beyond {LARGEST:g}, which no features reach")
-    return array
-
-
-class Extracted(NamedTuple):
-    """What an extractor makes of a batch, row by row."""
-
-    ids: NDArray[np.int64]
-    features: Array
-    probabilities: Array | None
-    spatial: Array | None
-
-
-def extract(
-    samples: Iterable[Samples],
-    extractor: FeatureExtractor,
-    reference: Reference | None = None,
-    *,
-    spatial: bool = False,
-) -> Iterator[Extracted]:
-    """Yield what an extractor makes of each batch; spatial features only if they are wanted.
-
-    Raises:
-        InputError: Features are NaN or infinite, or not of the size of the reference's.
-    """
-    for batch in filter(len, samples):
-        if reference is not None:  # one image shows it, before the many are looked at
-            first = extractor(to_uint8(batch.images[:1])).features
-            reference.check_size(first.shape[1], extractor.name)
-            reference = None
-        found = extractor(to_uint8(batch.images))
-        if not bool(found.features.isfinite().all()):
-            raise InputError(f"{extractor.name!r} gave NaN or infinite features")
-        rest = (found.probabilities, found.spatial if spatial else None)
-        yield Extracted(
-            batch.ids.cpu().numpy(), found.features.cpu().numpy(),
-            *(None if one is None else one.cpu().numpy() for one in rest),
-        )  # fmt: skip
 
 
 def make_reference(
@@ -216,40 +135,61 @@ def make_reference(
     *,
     source: str,
     num_images: int,
-    max_features: int = 10000,
+    max_features: int | None = 10_000,
+    protocol: Protocol = BURNISH,
 ) -> Reference:
     """Return the reference of images: moments of all, features of up to ``max_features``.
 
     The images are read in one pass; ``source`` says in words where they come from.
     """
-    features = (batch.features for batch in extract(samples, extractor))
-    return reference_of(
-        features, extractor, source=source, num_images=num_images, max_features=max_features
+    parts = (
+        (batch.features, batch.spatial)
+        for batch in extract(samples, extractor, spatial=protocol.spatial)
     )
+    return reference_of(
+        parts, extractor, source=source, num_images=num_images, max_features=max_features,
+        protocol=protocol,
+    )  # fmt: skip
 
 
 def reference_of(
-    parts: Iterable[Array],
-    extractor: FeatureExtractor,
+    parts: Iterable[tuple[Array, Array | None]],
+    extractor: FeatureExtractor | None,
     *,
     source: str,
     num_images: int,
-    max_features: int = 10000,
+    max_features: int | None = 10_000,
+    protocol: Protocol = BURNISH,
 ) -> Reference:
-    """Return the reference of features ``[B, D]`` that are known already, part by part."""
-    places, total, kept = kept_rows(num_images, max_features), MomentSum(), []
-    for features in parts:
-        wanted = places[(places >= total.count) & (places < total.count + len(features))]
-        kept.append(features[wanted - total.count])
-        total.add(features)
-    if total.count != num_images:
-        raise InputError(f"{source} has {total.count} images where {num_images} were announced")
-    return Reference(
-        total.moments(), np.concatenate(kept), num_images, extractor.name, extractor.sha256, source
-    )
+    """Return the reference of features ``[B, D]`` that are known already, part by part.
+
+    Args:
+        parts: Features and, for the sFID, spatial features of the same images.
+        extractor: What made them; None if unknown.
+        source: Where the images come from, in words.
+        num_images: How many there are.
+        max_features: Rows of features to keep; None for all.
+        protocol: Says how means are computed and which images count.
+    """
+    used, seen, kept = whole(protocol, num_images), 0, []
+    places = kept_rows(used, used if max_features is None else max_features)
+    sums = MomentSum(protocol.mean), MomentSum(protocol.mean)
+    for part in parts:
+        stop = max(used - seen, 0)
+        kept.append(part[0][places[(places >= seen) & (places < seen + len(part[0]))] - seen])
+        for total, rows in zip(sums, part, strict=True):
+            if rows is not None:
+                total.add(rows[:stop])
+        seen += len(part[0])
+    if seen != num_images:
+        raise InputError(f"{source} has {seen} images where {num_images} were announced")
+    name, sha256 = (extractor.name, extractor.sha256) if extractor else (None, None)
+    spatial = sums[1].moments() if sums[1].count else None
+    features = np.concatenate(kept) if max_features != 0 else None
+    return Reference(sums[0].moments(), features, used, name, sha256, source, spatial)
 
 
-def kept_rows(num_images: int, max_features: int = 10000) -> NDArray[np.int64]:
+def kept_rows(num_images: int, max_features: int = 10_000) -> NDArray[np.int64]:
     """Return which rows of features a reference keeps, in ascending order.
 
     Files are often sorted by class, or repeat the classes in turn. The rows are therefore cut into

@@ -111,6 +111,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{baseline['feature_extractor']}, {baseline['num_images']} images")
         for metric in METRICS:
             before, after = baseline[metric.key], refined[metric.key]
+            if before is None and after is None:
+                continue
             change = f"{after / before - 1:+.0%}" if before and after is not None else ""
             cells = f"{metric.text(before):>10}{metric.text(after):>10}{change:>10}"
             lines.append(f"  {metric.heading:22}{cells}")

@@ -1,0 +1,54 @@
+"""What a result says of its own numbers: why they are doubtful, or missing."""
+
+from collections.abc import Mapping
+
+from burnish.metrics.features import FeatureExtractor, FidelityExtractor
+from burnish.metrics.moments import Array
+from burnish.metrics.protocol import NEIGHBORS, Protocol
+from burnish.metrics.reference import Reference
+
+
+def notes(
+    rows: Array, probabilities: Array | None, real: Reference, extractor: FeatureExtractor | None,
+    how: Protocol, num_neighbors: int, values: Mapping[str, float | None],
+) -> list[str]:  # fmt: skip
+    """Return one line per reason to doubt a number, or for its absence."""
+    found, (count, dim) = [], rows.shape
+    for side, images in (("generated", count), ("reference", real.num_images)):
+        if images is not None and images < 10 * dim:
+            found.append(
+                f"{images} {side} images for {dim} feature dimensions: the covariance is poorly "
+                "determined and the FID too high; prefer the KID, or FIDs of equal numbers"
+            )
+    if extractor is not None and real.extractor_sha256 is None:
+        found.append("the reference names no feature extractor; it is taken to be this one")
+    missing = [key for key in how.metrics if values[key] is None]
+    if "inception_score" in missing and isinstance(extractor, FidelityExtractor):
+        found += [extractor.lacks] * bool(extractor.lacks)
+    if "sfid" in missing:
+        found.append(
+            "no sFID: it needs Inception, and real images or a reference with mu_s and sigma_s"
+        )
+    if missing and real.features is None:
+        found.append("the reference holds no features: no KID, precision, recall or the like")
+    elif set(missing) & set(NEIGHBORS):
+        found.append(f"too few images for {num_neighbors} neighbors: no precision or recall")
+    return found + _of_protocol(count, probabilities, extractor, how)
+
+
+def _of_protocol(
+    count: int, probabilities: Array | None, extractor: FeatureExtractor | None, how: Protocol
+) -> list[str]:
+    """Say where a number is not what the tool of a protocol would print."""
+    if how.name == "burnish":
+        return []
+    found = []
+    if extractor is not None and extractor.name.removesuffix(":float16") != how.extractor:
+        found.append(f"protocol {how.name} has features of {how.extractor}, not {extractor.name}")
+    if how.max_images is not None and count < how.max_images:
+        found.append(f"protocol {how.name} takes {how.max_images:,} images; here are {count:,}")
+    if how.scores.float32 and probabilities is not None and not probabilities.all():
+        found.append("some probabilities are 0, where the tool itself would print nan")
+    if how.missing:
+        found.append(f"protocol {how.name} also reports {how.missing}")
+    return found
