@@ -5,7 +5,8 @@ import pytest
 
 from burnish.errors import InputError
 from burnish.metrics import formulas
-from burnish.metrics.intervals import FrechetEstimator, KernelEstimator, paired_change
+from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
+from burnish.metrics.intervals import paired_change
 from burnish.metrics.moments import MomentSum
 
 

@@ -1,0 +1,120 @@
+"""How often the 95 % intervals of metrics hold the truth, by drawing from real features.
+
+Population: features of the 50,000 training images of CIFAR-10, and of the same images slightly
+softened (0.9 image + 0.1 blurred by 0.6 pixels). Reference: features of test images. Each draw
+takes ``--count`` images without replacement, before and after. What an interval should hold is the
+mean over all draws: of the metric, and of its paired difference. It is not the value of infinitely
+many images.
+
+python benchmarks/coverage.py ../shared/data/cifar10 --features cifar10/plain cifar10/views \\
+    --count 1000 --reference 2000 --draws 1000 --out results/coverage.json
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from burnish.checkpoint import load_model
+from burnish.files import provenance, write_json
+from burnish.hub import find
+from burnish.metrics.estimates import Estimator
+from burnish.metrics.features import load_extractor
+from burnish.metrics.intervals import Z95, paired_change
+from burnish.metrics.moments import MomentSum
+from burnish.progress import bar
+from burnish.samples import to_uint8
+from burnish.storage.formats import open_samples
+from burnish.studies.baselines import blur
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--features", nargs="+", required=True)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--reference", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("coverage-features.npz"))
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if not given.cache.exists():
+        np.savez(given.cache, **population(given.data, given.features))
+    found = np.load(given.cache)
+    results = {
+        name: simulate({k: found[f"{name} {k}"] for k in ("before", "after", "real")}, name, given)
+        for name in given.features
+    }
+    write_json(given.out, {
+        "command": " ".join(["python", *sys.argv]), "seed": given.seed, "draws": given.draws,
+        "num_images": given.count, "num_reference_images": given.reference,
+        "truth": "the mean over all draws, at this number of images, against this reference",
+        "results": results, **provenance(),
+    })  # fmt: skip
+
+
+def population(data: Path, names: list[str]) -> dict[str, Any]:
+    """Return features by ``NAME before``, ``NAME after`` and ``NAME real``."""
+    extractors = [load_extractor(name) for name in names]
+    found: dict[str, list[Any]] = {}
+    for part, files in (("train", sorted(data.glob("train-*"))), ("test", data.glob("test-*"))):
+        batches = [batch.images for file in files for batch in open_samples(file, 500)]
+        for images in bar(batches, part):
+            soft = 0.9 * images + 0.1 * blur(images, 0.6)
+            sides = {"before": images, "after": soft} if part == "train" else {"real": images}
+            for extractor in extractors:
+                for side, shown in sides.items():
+                    rows = extractor(to_uint8(shown)).features.numpy().astype(np.float16)
+                    found.setdefault(f"{extractor.name} {side}", []).append(rows)
+    return {key: np.concatenate(rows) for key, rows in found.items()}
+
+
+def simulate(rows: dict[str, Any], name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Return, by metric, how often the intervals hold the means over the draws."""
+    rng = np.random.default_rng(given.seed)
+    module, card = load_model(find("features", name))
+    real = rows["real"][rng.choice(len(rows["real"]), given.reference, replace=False)]
+    real, total = real.astype(np.float32), MomentSum()
+    total.add(real)
+    estimator, draws = Estimator(total.moments(), real), []
+    for _ in bar(range(given.draws), name):
+        chosen = np.sort(rng.choice(len(rows["before"]), given.count, replace=False))
+        sides = []
+        for side in ("before", "after"):
+            features = rows[side][chosen].astype(np.float32)
+            sides.append(estimator(features, classes(module, card, features)))
+        draws.append({
+            key: (after.value, after.std_error,
+                  *list(vars(paired_change(sides[0][key], after)).values())[:2])
+            for key, after in sides[1].items()
+        })  # fmt: skip
+    return {key: covered(np.array([draw[key] for draw in draws])) for key in draws[0]}
+
+
+def classes(module: Any, card: dict[str, Any], features: Any) -> Any:
+    """Return probabilities ``[N, K]``; None where the network does not classify."""
+    import torch
+
+    if not card.get("classifies", True):
+        return None
+    with torch.inference_mode():
+        return module.forward_head(torch.from_numpy(features)).softmax(1).numpy()
+
+
+def covered(draws: Any) -> dict[str, float]:
+    """Return how often intervals ``[draws, 4]`` hold the mean: value, error, change, its error."""
+    value, error, change, change_error = draws.T
+    return {
+        "mean": value.mean(), "std": value.std(ddof=1), "mean_std_error": error.mean(),
+        "coverage": float((abs(value - value.mean()) <= Z95 * error).mean()),
+        "mean_change": change.mean(), "change_std": change.std(ddof=1),
+        "mean_change_std_error": change_error.mean(),
+        "change_coverage": float((abs(change - change.mean()) <= Z95 * change_error).mean()),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
