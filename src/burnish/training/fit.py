@@ -159,7 +159,9 @@ def _run(
     validate: Callable[[Any], dict[str, float]] | None, accumulate: int,
 ) -> nn.Module:  # fmt: skip
     config, writes = fitting.config, not ranks.index()
-    saved = stage.load_state(accelerator.device)
+    device = accelerator.device
+    # Accelerate says cpu:0 of several processes, a place that torch cannot load to.
+    saved = stage.load_state(torch.device("cpu") if device.type == "cpu" else device)
     if saved is not None:
         try:
             fitting.load_state_dict(saved)
