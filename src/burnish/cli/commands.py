@@ -14,6 +14,7 @@ from burnish.cli.distill import distill
 from burnish.cli.doctor import doctor
 from burnish.cli.evaluate import evaluate
 from burnish.cli.explain import explain
+from burnish.cli.import_ import import_
 from burnish.cli.measure import measure
 from burnish.cli.pack import pack
 from burnish.cli.presets import presets
@@ -34,6 +35,7 @@ COMMANDS = (
     report,
     view,
     survey,
+    import_,
     adapt,
     tune,
     explain,

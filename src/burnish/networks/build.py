@@ -20,8 +20,18 @@ NETWORKS = {
     "convnet": "burnish.networks.convnet:ConvNet",
     "pretrained": "burnish.networks.pretrained:PretrainedClassifier",
     "decoder": "burnish.networks.latent:Decoder",
+    "mimicry": "burnish.networks.mimicry:MimicryGenerator",
+    "biggan": "burnish.networks.biggan:BigGAN",
+    "biggan_deep": "burnish.networks.biggan_deep:BigGANDeep",
     "gaussian": "burnish.networks.gaussian:Gaussian",
     "residual": "burnish.networks.residual:Residual",
+    "library": "burnish.networks.library:LibraryClassifier",
+    "cifar_resnet": "burnish.networks.cifar:CifarResNet",
+    "cifar_wide_resnet": "burnish.networks.cifar:CifarWideResNet",
+    "deepmind_wide_resnet": "burnish.networks.deepmind:DeepMindWideResNet",
+    "deepmind_resnet": "burnish.networks.deepmind:DeepMindResNet",
+    "crown_resnet": "burnish.networks.verified:CrownResNet",
+    "plain_conv_net": "burnish.networks.verified:PlainConvNet",
 }
 
 

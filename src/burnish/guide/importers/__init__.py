@@ -1,0 +1,1 @@
+"""Robust classifiers of others as guides: which are known, and how their files are read."""
