@@ -20,7 +20,8 @@ def load_guide(source: str | Path) -> Guide:
     Args:
         source: The name of a shipped guide (``cifar10``); a ``.safetensors`` file of ours; a
             folder or a hub id (``owner/name``) with what :meth:`Guide.save_pretrained` writes; or
-            ``timm/<name>`` or ``torchvision/<name>`` for a pretrained classifier.
+            ``timm/<name>`` or ``torchvision/<name>`` for a pretrained classifier; or
+            ``clip/<model>@<file of prompts>``, see :func:`burnish.guide.text.load_text_guide`.
 
     Raises:
         InputError: There is no such guide, or it is a network that does not classify.
@@ -31,11 +32,13 @@ def load_guide(source: str | Path) -> Guide:
 
         network = PretrainedClassifier(name, pretrained=True)
         return Guide(network, {"name": name, "kind": "classifier"}).eval()
+    if name.startswith("clip/") and not Path(name).exists():
+        from burnish.guide.text import load_text_guide
+
+        return load_text_guide(name)
     path = find("guide", name, ("timm/resnet50", "torchvision/resnet50"))
     if path.is_dir():
-        path = path / "model.safetensors"
-        if not path.exists():
-            raise InputError(f"{path.parent} is a folder without model.safetensors, so no guide")
+        raise InputError(f"{path} is a folder without model.safetensors, so no guide")
     network, card = load_model(path)
     if isinstance(network, Decoder | Gaussian):
         raise InputError(f"{path} is a generator, not a guide")

@@ -24,6 +24,7 @@ NETWORKS = {
     "biggan": "burnish.networks.biggan:BigGAN",
     "biggan_deep": "burnish.networks.biggan_deep:BigGANDeep",
     "gaussian": "burnish.networks.gaussian:Gaussian",
+    "clip": "burnish.networks.clip:ClipClassifier",
     "residual": "burnish.networks.residual:Residual",
     "library": "burnish.networks.library:LibraryClassifier",
     "cifar_resnet": "burnish.networks.cifar:CifarResNet",
