@@ -104,6 +104,9 @@ class Maker:
             return Name(text)
         if len(text) > 200 or not text.replace(".", "").isidentifier():
             raise InputError("it names a class by what is no name; damaged, or not a checkpoint")
+        # The globals of a function that dill saved.
+        if name == "__dict__":
+            return Name(text)
         if not any(text == one or (one[-1] == "." and text.startswith(one)) for one in IGNORED):
             raise InputError(
                 f"it asks for {text}, which is not read from checkpoints (nothing of the file was "

@@ -124,8 +124,8 @@ def _resnets(state: State) -> tuple[str, ...]:
     if depth is None or len(inner) != 4:
         return ()
     if inner[1] < inner[0]:  # groups
-        names = ("resnext50_32x4d",) if depth == 50 else ("resnext101_32x8d", "resnext101_64x4d")
-        return tuple(f"torchvision/{name}" for name in names)
+        grouped = ("resnext50_32x4d",) if depth == 50 else ("resnext101_32x8d", "resnext101_64x4d")
+        return tuple(f"torchvision/{name}" for name in grouped)
     wide = inner[0] // 64
     if wide == 1:
         return (f"torchvision/resnet{depth}",)
