@@ -32,7 +32,8 @@ STORAGES |= {"torch.storage.UntypedStorage": torch.uint8, "torch.UntypedStorage"
 # A name, or all below a package where it ends in a dot.
 IGNORED = (
     "dill._dill._create_function", "dill._dill._create_code", "dill._dill._create_cell",
-    "dill._dill._create_type", "builtins.__main__", "__main__.",
+    "dill._dill._create_type", "builtins.__main__", "builtins.setattr",
+    "dill._dill", "__main__.",
     "torch_utils.", "dnnlib.", "training.", "torch.nn.", "torch.optim.",
     "torch.cuda.amp.", "torch.amp.", "apex.", "argparse.Namespace", "pathlib.PosixPath",
     "pathlib.WindowsPath", "pathlib.Path", "numpy.random.", "omegaconf.", "yacs.", "cox.",
@@ -43,9 +44,13 @@ IGNORED = (
 
 # Python 2 and older numpy called them so.
 RENAMED = {"__builtin__.": "builtins.", "copy_reg.": "copyreg.", "numpy.core.": "numpy._core."}
-# Which dill takes from a table of types to save the code of a learning-rate schedule.
-_DILL_TYPES = tuple(
-    f"dill._dill._load_type({one})" for one in ("bytes", "CodeType", "FunctionType", "CellType")
+# Made by dill and called by it, where it saves the code of a learning-rate schedule.
+_DILL_CALLS = (
+    *(
+        f"dill._dill._load_type({one})"
+        for one in ("bytes", "CodeType", "FunctionType", "CellType")
+    ),
+    "dill._dill._setattr",
 )
 MAX_COPIES = 10_000_000
 
@@ -90,6 +95,7 @@ class Maker:
             "numpy._core.multiarray.scalar": self._scalar,
             "numpy._core.numeric._frombuffer": self._from_buffer,
             "dill._dill._load_type": self._dill_type,
+            "builtins.getattr": self._dill_setattr,
             "torch_utils.persistence._reconstruct_persistent_obj": self._persistent,
         }  # fmt: skip
 
@@ -117,7 +123,7 @@ class Maker:
     def call(self, what: Any, args: Any) -> Any:
         """Return what calling a name with arguments would give, or an inert stand-in."""
         if not isinstance(what, Name):
-            if isinstance(what, Stub) and what.name in _DILL_TYPES:
+            if isinstance(what, Stub) and what.name in _DILL_CALLS:
                 return Stub(what.name)
             raise InputError("it calls what it has built itself, which no checkpoint needs")
         if type(args) is not tuple:
@@ -213,6 +219,11 @@ class Maker:
             raise InputError("a type in it has no name")
         self.ignored.add("dill._dill._load_type")
         return Stub(f"dill._dill._load_type({name})")
+
+    def _dill_setattr(self, of: Any, name: Any, *_: Any) -> Stub:
+        if not isinstance(of, Name) or (of.text, name) != ("dill._dill", "_setattr"):
+            raise InputError("it asks for builtins.getattr, which is not read from checkpoints")
+        return self.stub(Name("dill._dill._setattr"))
 
     def _persistent(self, meta: Any) -> Persistent:
         if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
