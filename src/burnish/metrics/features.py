@@ -72,7 +72,7 @@ class NetworkExtractor:
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return features and probabilities; InputError if the images are of another shape."""
-        _check_uint8(images_uint8)
+        check_uint8(images_uint8)
         if self._shape not in (None, shape := list(images_uint8.shape[1:])):
             raise InputError(f"{self.name} takes images of shape {self._shape}, not {shape}")
         if self._module.training:
@@ -107,24 +107,18 @@ class FidelityExtractor:
         from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
         from torch_fidelity.utils import create_feature_extractor
 
-        from burnish.metrics.inception import (
-            SCORE_WEIGHTS,
-            fold,
-            full_weights,
-            load_inception,
-            multiplies_float16,
-        )  # fmt: skip
+        from burnish.metrics import inception
 
-        if name not in known_extractors():
+        if name not in _of_fidelity():
             raise unknown("feature extractor", name, known_extractors())
         exact = name.removesuffix(":float16")
         plain, _, resizer = exact.partition(":")
         self._device, self._half = torch.device(device), name != exact
-        if self._half and not multiplies_float16(self._device):
+        if self._half and not inception.multiplies_float16(self._device):
             raise InputError(f"this processor does not multiply float16; take {exact!r}")
         try:
             if plain == INCEPTION:
-                network = load_inception()
+                network = inception.load_inception()
             else:
                 layer = registry[name].get_default_feature_layer_for_metric("fid")
                 with tensors_only():
@@ -150,17 +144,17 @@ class FidelityExtractor:
         if plain == INCEPTION and "logits_unbiased" not in layers:
             self.lacks = (
                 "no Inception Score: these weights of Inception lack its last layer; those at "
-                f"{SCORE_WEIGHTS} do, once they are at {full_weights()}"
+                f"{inception.SCORE_WEIGHTS} do, once they are at {inception.full_weights()}"
             )
         self._resize = INCEPTION_RESIZERS[resizer] if plain == INCEPTION else None
-        self._network = (fold(network) if plain == INCEPTION else network).to(device)
+        self._network = (inception.fold(network) if plain == INCEPTION else network).to(device)
 
     @torch.inference_mode()
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return features, and probabilities if the network gives them, on its device."""
         from burnish.metrics.inception import run
 
-        _check_uint8(images_uint8)
+        check_uint8(images_uint8)
         found, size = [], CPU_BATCH_SIZE if self._device.type == "cpu" else len(images_uint8)
         for part in images_uint8.split(size):
             batch = part.to(self._device).expand(-1, 3, -1, -1)
@@ -179,12 +173,19 @@ class FidelityExtractor:
 
 
 def known_extractors() -> list[str]:
-    """Return the names of torch-fidelity's extractors, sorted, except those that are programs."""
+    """Return the names of extractors that do not ship, sorted: torch-fidelity's, and backbones."""
+    from burnish.metrics.backbones import known_backbones
+
+    return sorted([*_of_fidelity(), *known_backbones()])
+
+
+def _of_fidelity() -> list[str]:
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY as registry
 
+    # Its DINOv2 is a program of torch's cache, and resizes as nobody else does.
     known = {name for name in registry if not name.startswith("dinov2")}
     resized = {f"{INCEPTION}:{way}".removesuffix(":") for way in INCEPTION_RESIZERS}
-    return sorted(known | resized | {f"{name}:float16" for name in resized})
+    return [*known, *resized, *(f"{name}:float16" for name in resized)]
 
 
 def _weights(name: str) -> Path:
@@ -202,14 +203,16 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtr
 
     Args:
         name: A shipped extractor (``fashion_mnist/plain``), the path of a trained one, or one of
-            torch-fidelity's (``inception-v3-compat``, ``clip-vit-l-14``, ``vgg16``, ...).
+            torch-fidelity's (``inception-v3-compat``, ``clip-vit-l-14``, ``vgg16``, ...), or of
+            :mod:`burnish.metrics.backbones` (``dinov2-vit-l-14:dgm``, ...).
         device: Where it computes.
     """
-    if name.startswith("dinov2") and not Path(name).exists():
-        raise InputError(
-            f"{name} is loaded by running a program from torch's cache, which burnish does not; "
-            "take clip-vit-l-14 or inception-v3-compat"
-        )
+    from burnish.metrics.backbones import BackboneExtractor, known_backbones
+
+    if name in (backbones := known_backbones()):
+        return BackboneExtractor(name, device=device)
+    if ways := [one for one in backbones if one.startswith(f"{name}:")]:
+        raise InputError(f"{name} needs a resizing: {' or '.join(ways)}")
     ours = name in shipped("features") or name.endswith(".safetensors")
     others = () if ours else tuple(known_extractors())
     if name in others:
@@ -238,7 +241,8 @@ def weights_sha256(module: nn.Module, without: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def _check_uint8(images_uint8: Tensor) -> None:
+def check_uint8(images_uint8: Tensor) -> None:
+    """Raise TypeError if something else than a batch of uint8 images is given."""
     if images_uint8.dtype != torch.uint8 or images_uint8.ndim != 4:
         found = f"{images_uint8.dtype} {list(images_uint8.shape)}"
         raise TypeError(f"extractors take uint8 images [B, C, H, W], not {found}; see to_uint8")
