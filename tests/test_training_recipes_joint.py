@@ -134,6 +134,20 @@ def test_a_guide_of_other_classes_gives_all_but_its_last_layer(tmp_path):
     assert load_guide(path)(torch.rand(2, 1, 8, 8)).shape == (2, 4)
 
 
+def test_the_last_layer_may_begin_anew_and_nothing_else_does(tmp_path):
+    generator(Run(tmp_path / "it"))
+    network = {"name": "resnet", "width": 4, "num_blocks": 1, "in_channels": 1, "num_classes": 4}
+    start = tmp_path / "start.safetensors"
+    save_model(start, build(network), {"network": network})
+    still = replace(SHORT, learning_rate=1e-30)
+    config = replace(JOINT, start_from=str(start), fresh_head=True, training=still)
+    (path,) = trained(tmp_path, config)
+    before, after = load_model(start)[0].state_dict(), load_model(path)[0].state_dict()
+    weights = [name for name, value in before.items() if value.ndim > 1]
+    changed = [name for name in weights if not torch.equal(before[name], after[name])]
+    assert changed == ["head.weight"] and len(weights) > 5
+
+
 def test_a_guide_knows_the_spectra_and_may_train_on_matched_images(tmp_path, monkeypatch):
     generator(Run(tmp_path / "it"))
     seen, real = [], JointLoss.__call__

@@ -122,6 +122,8 @@ class JointConfig(Checked):
     start_from: str = ""
     """A guide whose weights training starts from, by name or file; empty for random ones. Its last
     layer begins anew where the number of classes differs."""
+    fresh_head: bool = False
+    """Begin the last layer anew where the number of classes is the same, too."""
     generated: str = ""
     """File of generated images; empty to sample generators."""
     generated_by: tuple[str, ...] = ()

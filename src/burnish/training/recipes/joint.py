@@ -16,7 +16,7 @@ from burnish.files import path_sha256
 from burnish.generators.load import load_generator
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.networks.build import build
+from burnish.networks.build import build, sketch
 from burnish.progress import bar
 from burnish.samples import to_uint8
 from burnish.schema import plain
@@ -164,7 +164,7 @@ def train_guide(
 
 def _settings(config: JointConfig) -> dict[str, Any]:
     """Return what a training follows from; settings that came later count where they are used."""
-    later = {"accumulate", "augment"}
+    later = {"accumulate", "augment", "fresh_head"}
     default = plain(JointConfig())
     settings = plain(replace(config, refine={}))
     return {k: v for k, v in settings.items() if k not in later or v != default[k]}
@@ -186,14 +186,16 @@ def _network(config: JointConfig, real: Dataset | DiskDataset) -> tuple[nn.Modul
     channels, known = real.image_shape[0], arguments.get("in_channels")
     if known not in (None, channels):
         raise InputError(f"{config.start_from} takes {known} channels, the images have {channels}")
-    if arguments.get("num_classes") == real.num_classes:
+    same = arguments.get("num_classes") == real.num_classes
+    if same and not config.fresh_head:
         return network, arguments
-    # Other classes: the last layer begins anew, and the rest is kept.
+    # The last layer is what has other shapes for other classes.
     arguments["num_classes"] = real.num_classes
+    other = sketch({**arguments, "num_classes": real.num_classes + 1}).state_dict()
     fresh, kept = build(arguments), network.state_dict()
     begun = fresh.state_dict()
-    kept = {name: value for name, value in kept.items() if value.shape == begun[name].shape}
-    fresh.load_state_dict({**begun, **kept})
+    body = [name for name, value in begun.items() if value.shape == other[name].shape]
+    fresh.load_state_dict({**begun, **{name: kept[name] for name in body}})
     return fresh, arguments
 
 
