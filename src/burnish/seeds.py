@@ -7,7 +7,8 @@ generator. Numbers are drawn on the CPU, then moved.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,15 +26,29 @@ class Streams:
     """The streams of a batch of images, one per id ``[B]``, for one purpose."""
 
     def __init__(self, ids: Iterable[int], purpose: str) -> None:
-        self._generators = [stream(int(i), purpose) for i in ids]
+        self.generators = [stream(int(i), purpose) for i in ids]
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers ``[B, *shape]``, float32 on the CPU."""
-        return torch.stack([torch.randn(*shape, generator=g) for g in self._generators])
+        return torch.stack([torch.randn(*shape, generator=g) for g in self.generators])
 
     def integers(self, high: int) -> Tensor:
         """Draw one integer in ``0 .. high - 1`` per image, int64 ``[B]`` on the CPU."""
-        return torch.cat([torch.randint(high, (1,), generator=g) for g in self._generators])
+        return torch.cat([torch.randint(high, (1,), generator=g) for g in self.generators])
+
+
+@contextmanager
+def global_numbers(seed: int) -> Iterator[Callable[[], bool]]:
+    """Set torch's global random numbers for a while; yield whether any were drawn since."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+
+        def states() -> list[torch.Tensor]:
+            return [torch.get_rng_state(), *(torch.cuda.get_rng_state(n) for n in devices)]
+
+        before = states()
+        yield lambda: not all(map(torch.equal, before, states()))
 
 
 def parse_seeds(text: str) -> list[int]:

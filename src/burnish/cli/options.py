@@ -12,6 +12,7 @@ from burnish.jobs.options import JobOptions
 from burnish.schema import Setting, settings_of
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+SPELLED = {"family": "as"}  # which Python has as a keyword
 METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
@@ -63,7 +64,7 @@ FORCE = click.option("--force", is_flag=True, help="Replace outputs that exist a
 
 
 def _option(setting: Setting, note: str) -> Decorator:
-    name, default = setting.name.replace("_", "-"), setting.default
+    name, default = SPELLED.get(setting.name, setting.name.replace("_", "-")), setting.default
     if note or default is None or default is dataclasses.MISSING or default in ("", ()):
         default = note
     elif isinstance(default, tuple):

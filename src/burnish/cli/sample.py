@@ -22,7 +22,10 @@ def sample(generator: str, seeds: str, out: Path, dry_run: bool, **options: Any)
 
     GENERATOR is a shipped one (fashion_mnist, cifar10); what burnish train wrote: the folder
     pipeline of a consistency model or its teacher, or the model.safetensors of a VAE, GAN or
-    Gaussian; or a ConsistencyModelPipeline of diffusers, as a folder or a hub id.
+    Gaussian; a ConsistencyModelPipeline of diffusers, as a folder or a hub id; any other pipeline
+    of diffusers that takes a seed and a class, as a folder; or a checkpoint of others (.pt, .pth,
+    .pkl, .bin): OpenAI's consistency models, torch-mimicry, BigGAN-PyTorch, DiffAugment-BigGAN,
+    pytorch-pretrained-BigGAN, EDM and ECT. No code of theirs is run.
 
     Example: burnish sample fashion_mnist --seeds 0-9999 --out samples.npz
     """

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -76,32 +76,39 @@ class Scalings:
         sigma_max: Largest noise level, where sampling begins.
         sigma_data: Standard deviation of the data in [-1, 1].
         rho: Curvature of the sampling schedule (EDM equation 5).
+        num_train_timesteps: Levels in the table that a consistency model is sampled by.
     """
 
     sigma_min: Annotated[float, Range(1e-9, 1e6)] = 0.002
     sigma_max: Annotated[float, Range(1e-9, 1e6)] = 80.0
     sigma_data: Annotated[float, Range(1e-9, 1e6)] = 0.5
     rho: Annotated[float, Range(0.1, 100)] = 7.0
+    num_train_timesteps: Annotated[int, Range(2, 1e6)] = 40
 
     def __post_init__(self) -> None:
         check(self)
         if self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_max must be above sigma_min, {self.sigma_min}")
 
-    def schedule(self, num_steps: int, num_train_timesteps: int = 40) -> list[float]:
-        r"""Return ``num_steps`` falling noise levels, from sigma_max on.
+    def schedule(self, num_steps: int, num_levels: int | None = None) -> list[float]:
+        """Return ``num_steps`` falling noise levels, from sigma_max on.
 
-        A table of N = ``num_train_timesteps`` levels (EDM equation 5) is read at equal strides, as
-        ``CMStochasticIterativeScheduler`` of diffusers does:
+        The table of :meth:`levels` is read at equal strides, as ``CMStochasticIterativeScheduler``
+        of diffusers does.
+        """
+        num_levels = num_levels or self.num_train_timesteps
+        stride = num_levels // num_steps
+        return self.levels([step * stride for step in range(num_steps)], num_levels)
+
+    def levels(self, places: Sequence[int], num_levels: int | None = None) -> list[float]:
+        r"""Return levels of a table of N = ``num_levels`` (EDM equation 5), 0 the noisiest.
 
         .. math:: \sigma_i = (\sigma_{max}^{1/\rho}
             + \frac{i}{N-1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho}))^\rho
         """
-        stride = num_train_timesteps // num_steps
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        last = max(1, num_train_timesteps - 1)
-        ramp = [step * stride / last for step in range(num_steps)]
-        return [(high + at * (low - high)) ** self.rho for at in ramp]
+        last = max(1, (num_levels or self.num_train_timesteps) - 1)
+        return [(high + place / last * (low - high)) ** self.rho for place in places]
 
     def c_in(self, sigma: Tensor) -> Tensor:
         """Return 1 / sqrt(sigma^2 + sigma_data^2): the network sees unit variance."""
@@ -143,13 +150,16 @@ class Preconditioned(nn.Module):
 
         Args:
             noisy: ``[B, C, H, W]``, data in [-1, 1] plus noise.
-            sigma: ``[B]`` float32, its noise level, in [sigma_min, sigma_max].
+            sigma: ``[B]``, its noise level, in [sigma_min, sigma_max]; float32, or float64 where
+                its logarithm is to be as exact as that of diffusers.
             labels: ``[B]`` int64; None without classes.
         """
         scalings = self.scalings
         factors = (scalings.boundary if self.consistent else scalings.denoiser)(sigma)
-        c_skip, c_out, c_in = (c.view(-1, 1, 1, 1) for c in (*factors, scalings.c_in(sigma)))
-        hidden = self.unet(noisy * c_in, scalings.c_noise(sigma), class_labels=labels).sample
+        all_factors = (*factors, scalings.c_in(sigma))
+        c_skip, c_out, c_in = (c.to(noisy.dtype).view(-1, 1, 1, 1) for c in all_factors)
+        level = scalings.c_noise(sigma).to(noisy.dtype)
+        hidden = self.unet(noisy * c_in, level, class_labels=labels).sample
         return c_skip * noisy + c_out * hidden.float()
 
 
@@ -177,6 +187,14 @@ class UNetGenerator(Generator):
         size = unet.config["sample_size"]
         height, width = (size, size) if isinstance(size, int) else size
         self.image_shape = unet.config["in_channels"], height, width
+
+    def exact_parts(self) -> Iterable[nn.Module]:
+        """Return what OpenAI's networks keep in float32: all of the embeddings, and the end."""
+        unet: Any = self.unet
+        yield from (unet.time_embedding, unet.conv_norm_out, unet.conv_out)
+        for name, module in unet.named_modules():
+            if name.endswith("time_emb_proj"):
+                yield module
 
     def save(self, folder: Path, half: bool = False) -> None:
         """Write a folder, with float16 weights if ``half``; replace an older model of the kind."""

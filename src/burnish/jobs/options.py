@@ -47,11 +47,26 @@ class SampleOptions:
     """How a generator is sampled."""
 
     num_steps: Annotated[int | None, Range(1)] = None
-    """Sampling steps; without it 1, and 18 for a diffusion model."""
+    """Sampling steps; without it 1, 18 for a diffusion model, and a pipeline's own number."""
+    timesteps: tuple[int, ...] | None = None
+    """Of a consistency model, in place of --num-steps: places in its table of noise levels, as
+    diffusers takes them, e.g. 22,0."""
+    num_train_timesteps: Annotated[int | None, Range(2, 1e6)] = None
+    """Length of that table, where the files do not say it."""
     solver: Literal["heun", "euler"] | None = None
     """Of a diffusion model: heun calls the network twice per step, euler (DDIM) once."""
+    truncation: Annotated[float | None, Range(0, 1, above=True)] = None
+    """Of BigGAN-deep: latents are drawn from twice this about 0; without it 1."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Inside the network; OpenAI sampled its consistency models in float16."""
+    family: str | None = None
+    """What a checkpoint of others is, where it cannot say so itself (--as): openai-cm, openai-edm,
+    mimicry, biggan, biggan-deep or edm."""
     label: Annotated[int | None, Range(0)] = None
     """Class of all images; without it each seed draws its own."""
+    labels: str = ""
+    """Class of each image: an .npy, .txt or .csv with one per seed; or balanced, the classes in
+    turns."""
     flat: bool = False
     """Write a folder without sub-folders, as pytorch-fid reads it; labels in dataset.json."""
     batch_size: Annotated[int, Range(1, 1e6)] = 100
@@ -61,6 +76,8 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.labels and self.label is not None:
+            raise InputError("give --label, one class for all images, or --labels, but not both")
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,14 @@ class RefineOptions:
     """The class to refine each image towards: given by SAMPLES; pseudo, the guide's opinion;
     balanced, the same against the mean of all images; quotas, equal classes exactly; or your own:
     one class for all, as a number, or an .npy, .txt or .csv with one per image."""
+    prompts: Path | None = None
+    """With a guide clip/...: a file with the text of each class, one a line."""
+    captions: Path | None = None
+    """With a guide clip/...: a file with the text of each image, one a line; each image climbs
+    the cosine with its own, in place of --labels."""
+    template: str | None = None
+    """What is said of a class, {} standing for its text; without it 'a photo of a {}' for
+    prompts, and captions as they are."""
     tile: Annotated[int | None, Range(1)] = None
     """SAMPLES is a grid of tiles of this side, or a folder of such grids; refine the tiles."""
     padding: Annotated[int, Range(0)] = 2
@@ -141,6 +166,10 @@ class EvaluateOptions:
     """GENERATED is a grid of tiles of this side, or a folder of such grids; score the tiles."""
     padding: Annotated[int, Range(0)] = 2
     """Pixels between the tiles of a grid."""
+    validation: str = ""
+    """Other real images, or their statistics, that the FDr divides by, named like a reference."""
+    fid_infinity: bool = False
+    """Extrapolate the FID to infinitely many images, from parts of 5,000 images or more."""
     save_reference: Path | None = None
     """Keep the statistics of real images in this .npz, for the next time or another tool."""
     device: str = "auto"

@@ -43,16 +43,19 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
         padding=values["padding"], flat=values["flat"],
         labels=values["own_labels"] or values["labels"],
         device=values["device"], refiner=values.get("refiner"), job=IN_PYTHON,
+        **{name: None if (text := values.get(name)) is None else Path(text)
+           for name in ("prompts", "captions")}, template=values.get("template"),
     )  # fmt: skip
 
 
 def _sample(values: dict[str, Any], out: Path) -> Plan:
     from burnish.jobs.sample import plan_sample
 
-    names = ("num_steps", "solver", "label", "batch_size", "device", "flat")
+    names = ("num_steps", "solver", "label", "batch_size", "device", "flat", "timesteps",
+             "num_train_timesteps", "truncation", "precision", "family", "labels")  # fmt: skip
     return plan_sample(
         values["generator"], values["seeds"], out, job=IN_PYTHON,
-        **{name: values[name] for name in names},
+        **{name: values[name] for name in names if name in values},
     )  # fmt: skip
 
 
