@@ -62,7 +62,12 @@ def test_evaluate_does_not_depend_on_batches_or_order():
     for parts in (batches(100, 7), batches(100, 7)[::-1]):
         other = evaluate(parts, reference, tiny())
         assert other.keys() == whole.keys()
+        for key in whole["intervals"]:
+            near = pytest.approx(whole["intervals"][key], rel=1e-5, abs=1e-9)
+            assert other["intervals"][key] == near, key
         for key, value in whole.items():
+            if key == "intervals":
+                continue
             near = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
             assert other[key] == near, key
 
@@ -73,7 +78,8 @@ def test_evaluate_says_everything_about_its_numbers():
         *("feature_extractor", "feature_extractor_sha256", "num_images", "reference"),
         *("num_reference_images", "num_reference_features", "num_neighbors", "settings"),
         *("fid", "kid", "inception_score", "inception_score_std", "warnings", "protocol"),
-        *("precision", "recall", "density", "coverage", "sfid"),
+        *("precision", "recall", "density", "coverage", "sfid", "mind", "cmmd", "fdr"),
+        *("fid_infinity", "copying", "accuracy", "intervals", "card", "fingerprint"),
     }
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert (result["num_images"], result["num_reference_images"]) == (50, 90)
@@ -124,6 +130,7 @@ def test_evaluate_of_tensors_samples_and_features_is_the_same():
     images = [torch.cat([batch.images for batch in side]) for side in (made, real)]
     rows = [tiny()(to_uint8(side)).features for side in images]
     keys = [one.key for one in METRICS if wanted[one.key] and one.needs != "probabilities"]
+    keys.remove("accuracy")  # these have no labels
     for generated, reference, extractor in (
         (images[0], images[1], tiny()),
         (made, real[::-1], tiny()),

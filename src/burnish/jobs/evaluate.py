@@ -26,14 +26,18 @@ from burnish.jobs.sides import (
     check_reference,
     images_of,
     known_reference,
+    load_reference,
     reference_sha256,
     split_rows,
 )
 from burnish.jobs.source import open_source, samples_sha256
 from burnish.jobs.targets import checked, found_plan
+from burnish.metrics.draws import kept
 from burnish.metrics.evaluate import compare
 from burnish.metrics.extraction import Extracted, extract, joined
 from burnish.metrics.features import FeatureExtractor, load_extractor
+from burnish.metrics.influence import influence_path, write_influences
+from burnish.metrics.intervals import Estimate
 from burnish.metrics.protocol import Protocol
 from burnish.metrics.protocol import protocol as find_protocol
 from burnish.metrics.reference import Reference, reference_of
@@ -79,6 +83,10 @@ class EvaluatePlan(Plan):
     padding: int
     save_reference: Path | None
     """Where to keep the statistics of real images."""
+    validation: str
+    """Other real images or their statistics, for the FDr; or nothing."""
+    validation_sha256: str
+    extrapolate: bool
     opened: Opened = field(repr=False, compare=False)
 
     def shards(self) -> list[Shard]:
@@ -114,12 +122,19 @@ class EvaluatePlan(Plan):
         if self.save_reference:
             real.save(self.save_reference)
         found = joined([_load(path) for of, path in parts if not of], not how.stored_order)
+        other = self.validation and load_reference(self.validation, extractor)
+        influences: dict[str, Estimate] = {}
         scores = compare(
             found.features, found.probabilities, real, extractor, protocol=how,
             num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
+            labels=found.labels, validation=other or None, extrapolate=self.extrapolate,
+            influences=influences,
         )  # fmt: skip
         result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
         if self.json:
+            ids = found.ids[kept(how, len(found.ids), self.seed)]
+            path = influence_path(job.result / self.out.name)
+            write_influences(path, ids, influences, result["fingerprint"])
             write_json(job.result / self.out.name, result)
         return result
 
@@ -165,6 +180,8 @@ def plan_evaluate(
     how = find_protocol(given.protocol)
     file, save_reference = open_source(generated, given, given.batch_size), given.save_reference
     check_reference(reference)
+    if given.validation:
+        check_reference(given.validation)
     real_path = Path(split_rows(reference)[0])
     if save_reference:
         check_target(save_reference, generated, real_path)
@@ -191,6 +208,7 @@ def plan_evaluate(
         "generated_sha256": samples_sha256(generated, file),
         "reference_sha256": reference_sha256(reference),
         "features_sha256": extractor.sha256,
+        "validation_sha256": given.validation and reference_sha256(given.validation),
     }
     place = out or _cached({**hashes, "protocol": how.name})
     size = job.shard_size or found_plan(place, job).shard_size
@@ -201,6 +219,7 @@ def plan_evaluate(
         seed=how.seed if given.seed is None else given.seed,
         tile=given.tile, padding=given.padding, batch_size=given.batch_size,
         save_reference=save_reference, device=resolve_device(given.device),
+        validation=given.validation, extrapolate=given.fid_infinity,
         shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
         opened=Opened(Side(len(file), file.rows), real, extractor, how), **hashes,
@@ -219,5 +238,5 @@ def _cached(hashes: dict[str, str]) -> Path:
 def _load(path: Path) -> Extracted:
     with np.load(path, allow_pickle=False) as file:
         return Extracted(file["ids"], file["features"], *(
-            file[key] if key in file else None for key in ("probabilities", "spatial")
+            file[key] if key in file else None for key in ("probabilities", "spatial", "labels")
         ))  # fmt: skip

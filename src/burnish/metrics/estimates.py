@@ -1,14 +1,22 @@
 """Estimates: every metric of one set of images that has an interval, against one reference."""
 
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from burnish.metrics.estimators import FrechetEstimator, KernelEstimator, SlicedEstimator
-from burnish.metrics.halves import BLOCK, NeighborEstimator, nearest_of, squares_of
+from burnish.metrics.features import FeatureExtractor
+from burnish.metrics.halves import BLOCK, NeighborEstimator, Neighborhoods, squares_of
 from burnish.metrics.intervals import Estimate
-from burnish.metrics.moments import Array, Moments
+from burnish.metrics.moments import Array, Moments, moments_of
+from burnish.metrics.protocol import ESTIMATED, NEIGHBORS, Protocol
+from burnish.metrics.reference import Reference
+
+KEYS = ("fid", "kid", "inception_score", *NEIGHBORS, "mind", "fdr", "copying", "accuracy")
 
 
 class Estimator:
@@ -18,27 +26,29 @@ class Estimator:
         moments: Of the features of real images.
         features: ``[M, D]`` of real images; None if the reference keeps none.
         num_neighbors: k of precision, recall, density and coverage.
-        gaussian: Whether to give ``cmmd``, too; it is meant for features of CLIP.
+        keys: The metrics that are wanted; ``cmmd`` is meant for features of CLIP alone.
         validation: Moments of other real images, for the ``fdr``.
     """
 
     def __init__(
         self, moments: Moments, features: Array | None, *, num_neighbors: int = 3,
-        gaussian: bool = False, validation: Moments | None = None,
+        keys: Collection[str] = KEYS, validation: Moments | None = None,
     ) -> None:  # fmt: skip
         self._k, self._frechet = num_neighbors, FrechetEstimator(moments)
         self._own = None if validation is None else self._frechet.value(validation)
+        made: dict[str, Any] = {
+            "kid": KernelEstimator, "mind": SlicedEstimator,
+            "cmmd": partial(KernelEstimator, gaussian=True),
+        }  # fmt: skip
+        self._keys, self._neighbors = set(keys), None
         self._of_features: dict[str, Any] = {}
-        self._neighbors = None
-        if features is not None and len(features) >= 2:
-            self._of_features["kid"] = KernelEstimator(features)
-            self._of_features["mind"] = SlicedEstimator(features)
-            if gaussian:
-                self._of_features["cmmd"] = KernelEstimator(features, gaussian=True)
-            if len(features) >= 3:
-                self._of_features["copying"] = CopyEstimator(features)
-            if len(features) > 2 * num_neighbors:
-                self._neighbors = NeighborEstimator(features, num_neighbors=num_neighbors)
+        if features is not None and len(features) >= 3:
+            self._of_features = {key: made[key](features) for key in made if key in keys}
+            near = Neighborhoods(features, min(max(2, 2 * num_neighbors), len(features) - 1))
+            if "copying" in keys:
+                self._of_features["copying"] = CopyEstimator(near)
+            if len(features) > 2 * num_neighbors and self._keys & {*NEIGHBORS}:
+                self._neighbors = NeighborEstimator(near, num_neighbors)
 
     def __call__(
         self, rows: Array, probabilities: Array | None = None, labels: Array | None = None
@@ -50,8 +60,10 @@ class Estimator:
             probabilities: ``[N, K]``, for the ``inception_score``.
             labels: ``[N]``, for the ``accuracy``; K is the number of classes then.
         """
-        found = {"fid": self._frechet(rows)}
-        if self._own:
+        found: dict[str, Estimate] = {}
+        if self._keys & {"fid", "fdr"}:
+            found["fid"] = self._frechet(rows)
+        if self._own and "fdr" in self._keys:
             fid = found["fid"]
             found["fdr"] = Estimate(fid.value / self._own, fid.influence / self._own)
         found |= {key: estimator(rows) for key, estimator in self._of_features.items()}
@@ -61,7 +73,11 @@ class Estimator:
             found["inception_score"] = score_estimate(probabilities)
             if labels is not None:
                 found["accuracy"] = accuracy_estimate(probabilities, labels)
-        return found
+        return {key: one for key, one in found.items() if key in self._keys}
+
+    def extrapolate(self, rows: Array) -> float:
+        """Return the FD of infinitely many images, see :func:`extrapolated`."""
+        return extrapolated(rows, self._frechet)
 
 
 class CopyEstimator:
@@ -77,13 +93,12 @@ class CopyEstimator:
     https://arxiv.org/abs/2102.08921; the calibration is ours.
 
     Args:
-        reference: Features ``[M, D]``, of at least three images that the generator has seen.
+        reference: Two neighbors or more of each of the images that the generator has seen.
     """
 
-    def __init__(self, reference: Array) -> None:
-        self._center = torch.from_numpy(reference.mean(0, dtype=np.float64)).float()
-        self._reference = torch.from_numpy(np.asarray(reference, np.float32)) - self._center
-        near, places = nearest_of(self._reference, 2)
+    def __init__(self, reference: Neighborhoods) -> None:
+        self._moved, self._reference = reference.moved, reference.features
+        near, places = reference.squares, reference.places
         self._nearest = near[:, 0]
         nearest, itself = places[:, 0], torch.arange(len(places))
         # Without y itself, the nearest to its own nearest is the second where y is the first.
@@ -92,7 +107,7 @@ class CopyEstimator:
 
     def __call__(self, features: Array) -> Estimate:
         """Return the estimate of features ``[N, D]``."""
-        x = torch.from_numpy(np.asarray(features, np.float32)) - self._center
+        x = self._moved(features)
         copies = np.empty(len(x))
         for i in range(0, len(x), BLOCK):
             rows = x[i : i + BLOCK]
@@ -123,3 +138,79 @@ def accuracy_estimate(probabilities: Array, labels: Array) -> Estimate:
     """Return the share of images whose most probable class is their label ``[N]``."""
     right = (np.argmax(probabilities, 1) == labels).astype(np.float64)
     return Estimate(float(right.mean()), right - right.mean())
+
+
+def extrapolated(
+    rows: Array, estimator: FrechetEstimator, *, num_points: int = 15, least: int = 5000,
+    seed: int = 0,
+) -> float:  # fmt: skip
+    r"""Return the FD of infinitely many images: the intercept of a line through FDs over 1 / N.
+
+    The line is fitted by least squares to ``num_points`` random parts of the rows ``[N, D]``, of
+    evenly spaced sizes from ``least``, at most N / 2, to N. Without the bias of order 1 / N
+    generators of different biases can be compared. Source: Chong and Forsyth, "Effectively
+    Unbiased FID and Inception Score and where to find them", 2020, section 4,
+    https://arxiv.org/abs/1911.07023.
+    """
+    rng, most = np.random.default_rng(seed), len(rows)
+    counts = np.linspace(max(2, min(least, most // 2)), most, num_points).astype(int)
+    values = []
+    for count in counts:
+        chosen = np.sort(rng.permutation(most)[:count])
+        values.append(estimator.value(moments_of(rows[chosen])))
+    return float(np.polyfit(1 / counts, values, 1)[1])
+
+
+def estimate(
+    rows: Array, real: Reference, extractor: FeatureExtractor | None, how: Protocol,
+    num_neighbors: int, *, values: dict[str, float | None], probabilities: Array | None = None,
+    labels: Array | None = None, spatial: Array | None = None,
+    validation: Reference | None = None, extrapolate: bool = False,
+) -> dict[str, Estimate]:  # fmt: skip
+    """Return the estimates of the metrics of a protocol, and fill in values that are estimates.
+
+    Of metrics whose value is known the estimate is around that value. Only the KID is around that
+    over all pairs, free of the noise of its subsets.
+
+    Args:
+        rows: Features ``[N, D]`` of generated images.
+        real: What they are compared with.
+        extractor: What made the features.
+        how: The protocol.
+        num_neighbors: k of precision and the like.
+        values: By key, None where there is no value.
+        probabilities: ``[N, K]``.
+        labels: ``[N]``; they count if the extractor knows K classes and they are among them.
+        spatial: ``[N, 2023]``, of the sFID.
+        validation: Other real images, for the FDr.
+        extrapolate: Whether to compute ``fid_infinity``.
+    """
+    wanted = {key for key in how.metrics if values[key] is not None or key in ESTIMATED}
+    if not (getattr(extractor, "name", "") or "").startswith("clip"):
+        wanted -= {"cmmd"}
+    if labels is not None and not _are_classes(labels, probabilities, extractor):
+        labels = None
+    estimator = Estimator(
+        real.moments, real.features, num_neighbors=num_neighbors, keys=wanted,
+        validation=None if validation is None else validation.moments,
+    )  # fmt: skip
+    found = estimator(rows, probabilities, labels)
+    if "sfid" in wanted and spatial is not None and real.spatial is not None:
+        found["sfid"] = FrechetEstimator(real.spatial)(spatial)
+    if extrapolate and "fid_infinity" in how.metrics:
+        values["fid_infinity"] = estimator.extrapolate(rows)
+    for key, one in found.items():
+        if key in ESTIMATED:
+            values[key] = one.value
+        elif key != "kid" and (value := values[key]) is not None:
+            found[key] = replace(one, value=value)
+    return found
+
+
+def _are_classes(
+    labels: Array, probabilities: Array | None, extractor: FeatureExtractor | None
+) -> bool:
+    """Return whether labels are classes that the extractor was trained to tell apart."""
+    if probabilities is None or not getattr(extractor, "classifies", False):
+        return False
+    return bool((labels >= 0).all() and (labels < probabilities.shape[1]).all())

@@ -128,7 +128,8 @@ class KernelEstimator:
     def _kernel(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self._gaussian:
             return ((x @ y.T - 1) / 100).exp_()  # |x - y|^2 = 2 - 2 x y
-        return (x @ y.T / self._dim + 1) ** 3
+        root = (x @ y.T).div_(self._dim).add_(1)
+        return root * root * root
 
     def _sums(self, x: torch.Tensor, y: torch.Tensor) -> Array:
         """Return the sum of the kernel of each row of x with all rows of y, ``[N]``."""

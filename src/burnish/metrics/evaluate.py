@@ -13,10 +13,13 @@ from burnish.errors import InputError, shown
 from burnish.hub import find, shipped
 from burnish.metrics import formulas
 from burnish.metrics.draws import kept
+from burnish.metrics.estimates import estimate
 from burnish.metrics.extraction import Extracted, extract, joined
 from burnish.metrics.features import FeatureExtractor, load_extractor
+from burnish.metrics.fingerprint import fingerprint, make_card
+from burnish.metrics.intervals import Estimate
 from burnish.metrics.metric import METRICS
-from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.moments import Array, moments_of
 from burnish.metrics.notes import notes
 from burnish.metrics.protocol import Protocol
 from burnish.metrics.protocol import protocol as find_protocol
@@ -87,7 +90,7 @@ def evaluate(
     found = _features("generated", generated, features, how, real)
     return compare(
         found.features, found.probabilities, real, features, protocol=how,
-        num_neighbors=num_neighbors, seed=seed, spatial=found.spatial,
+        num_neighbors=num_neighbors, seed=seed, spatial=found.spatial, labels=found.labels,
     )  # fmt: skip
 
 
@@ -101,6 +104,10 @@ def compare(
     num_neighbors: int | None = None,
     seed: int | None = None,
     spatial: Array | None = None,
+    labels: Array | None = None,
+    validation: Reference | None = None,
+    extrapolate: bool = False,
+    influences: dict[str, Estimate] | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of features that are known already; see :func:`evaluate`.
 
@@ -114,6 +121,10 @@ def compare(
         seed: Of the subsets of the KID and of the shuffle of the Inception Score; None for the
             protocol's.
         spatial: Spatial features ``[N, 2023]`` of the same images, for the sFID.
+        labels: ``[N]`` of the same images, for the accuracy.
+        validation: Other real images, for the FDr.
+        extrapolate: Whether to give the ``fid_infinity``.
+        influences: Filled with what the differences to other results are paired by.
 
     Raises:
         InputError: There are fewer than two images on a side, or the features do not fit.
@@ -126,8 +137,9 @@ def compare(
     rows = rows[chosen]
     probabilities = None if probabilities is None else probabilities[chosen]
     spatial = None if spatial is None else spatial[chosen]
+    labels = None if labels is None else labels[chosen]
     inputs: dict[str, dict[str, Any]] = {
-        "moments": {"generated": _moments(rows, how), "reference": real.moments}
+        "moments": {"generated": moments_of(rows, how.mean), "reference": real.moments}
     }
     scores = asdict(how.scores) | {"seed": seed}
     scores["num_splits"] = min(scores["num_splits"], len(rows))
@@ -135,7 +147,7 @@ def compare(
     if probabilities is not None:
         inputs["probabilities"] = {"probabilities": probabilities, **scores}
     if spatial is not None and real.spatial is not None and how.spatial:
-        both = {"generated": _moments(spatial, how), "reference": real.spatial}
+        both = {"generated": moments_of(spatial, how.mean), "reference": real.spatial}
         inputs["spatial"] = both
     if num_real is not None:
         both = {"generated": rows, "reference": real.features}
@@ -155,6 +167,19 @@ def compare(
     for metric in METRICS:
         if metric.key not in how.metrics:
             values |= {key: None for key in (metric.key, metric.std_key) if key}
+    found = estimate(
+        rows, real, features, how, k, probabilities=probabilities, labels=labels, spatial=spatial,
+        validation=validation, extrapolate=extrapolate, values=values,
+    )  # fmt: skip
+    if influences is not None:
+        influences |= found
+    settings = {
+        "kid_subset_size": how.subsets.subset_size,
+        "kid_num_subsets": how.subsets.num_subsets,
+        "inception_score_splits": scores["num_splits"],
+        "seed": seed,
+    }
+    card = make_card(features, real, len(rows), k, how, settings, validation)
     return {
         "feature_extractor": features.name if features else None,
         "feature_extractor_sha256": features.sha256 if features else None,
@@ -165,12 +190,10 @@ def compare(
         "num_neighbors": k,
         "protocol": how.name,
         **values,
-        "settings": {
-            "kid_subset_size": how.subsets.subset_size,
-            "kid_num_subsets": how.subsets.num_subsets,
-            "inception_score_splits": scores["num_splits"],
-            "seed": seed,
-        },
+        "intervals": {key: one.interval() for key, one in found.items()},
+        "settings": settings,
+        "fingerprint": fingerprint(card),
+        "card": card,
         "warnings": notes(rows, probabilities, real, features, how, k, values),
     }
 
@@ -219,10 +242,3 @@ def _features(
 
 def _are_features(images: Images) -> TypeGuard[Tensor | Array]:
     return isinstance(images, Tensor | np.ndarray) and images.ndim == 2
-
-
-def _moments(rows: Array, how: Protocol) -> Moments:
-    total = MomentSum(how.mean)
-    for i in range(0, len(rows), BATCH_SIZE):
-        total.add(rows[i : i + BATCH_SIZE])
-    return total.moments()

@@ -24,6 +24,7 @@ class Extracted(NamedTuple):
     features: Array
     probabilities: Array | None
     spatial: Array | None
+    labels: NDArray[np.int64] | None = None
 
 
 def extract(
@@ -49,7 +50,7 @@ def extract(
         rest = (found.probabilities, found.spatial if spatial else None)
         yield Extracted(
             batch.ids.cpu().numpy(), found.features.cpu().numpy(),
-            *(None if one is None else one.cpu().numpy() for one in rest),
+            *(None if one is None else one.cpu().numpy() for one in (*rest, batch.labels)),
         )  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def joined(parts: Sequence[Extracted], by_id: bool = False) -> Extracted:
         ids[order], np.concatenate([part.features for part in parts])[order],
         _rows([part.probabilities for part in parts], order),
         _rows([part.spatial for part in parts], order),
+        _rows([part.labels for part in parts], order),
     )  # fmt: skip
 
 

@@ -35,27 +35,44 @@ SPARE = 12
 MAX_PAIRS = 2**26
 
 
+class Neighborhoods:
+    """Reference features around 0 in float32, and the nearest others of each image.
+
+    Args:
+        reference: Features ``[M, D]`` of real images.
+        num_neighbors: How many others to know.
+    """
+
+    def __init__(self, reference: Array, num_neighbors: int) -> None:
+        self._center = torch.from_numpy(reference.mean(0, dtype=np.float64)).float()
+        self.features = self.moved(reference)
+        self.squares, self.places = nearest_of(self.features, num_neighbors)
+
+    def moved(self, features: Array) -> torch.Tensor:
+        """Return features ``[N, D]`` moved as the reference is, so that little cancels."""
+        return torch.from_numpy(np.asarray(features, np.float32)) - self._center
+
+
 class NeighborEstimator:
     """Precision, recall, density and coverage against one reference, with their influences.
 
     Distances are computed in float32: an interval needs no more.
 
     Args:
-        reference: Features ``[M, D]`` of real images, M > 2 k.
+        reference: At least 2 k neighbors of each of M real images.
         num_neighbors: k.
         seed: Of the halves.
     """
 
-    def __init__(self, reference: Array, *, num_neighbors: int = 3, seed: int = 0) -> None:
-        self._center = torch.from_numpy(reference.mean(0, dtype=np.float64)).float()
-        self._reference = torch.from_numpy(np.asarray(reference, np.float32)) - self._center
+    def __init__(self, reference: Neighborhoods, num_neighbors: int = 3, seed: int = 0) -> None:
+        self._moved, self._reference = reference.moved, reference.features
         self._k, self._seed = num_neighbors, seed
-        nearest, _ = nearest_of(self._reference, min(2 * num_neighbors, len(reference) - 1))
-        self._radii, self._wide = nearest[:, num_neighbors - 1], nearest[:, -1]
+        self._radii = reference.squares[:, num_neighbors - 1]
+        self._wide = reference.squares[:, 2 * num_neighbors - 1]
 
     def __call__(self, features: Array) -> dict[str, Estimate]:
         """Return the estimates of features ``[N, D]``, N > k, by key."""
-        x = torch.from_numpy(np.asarray(features, np.float32)) - self._center
+        x = self._moved(features)
         count, real = len(x), len(self._reference)
         squares, neighbors = nearest_of(x, min(2 * self._k + SPARE, count - 1))
         around = torch.zeros(count)
@@ -118,7 +135,8 @@ def _difference(found: Array, by_first: Array, signs: Array) -> tuple[float, flo
 
 def squares_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the squared distances ``[N, M]`` of rows that lie around 0."""
-    return torch.addmm((x * x).sum(1)[:, None] + (y * y).sum(1), x, y.T, alpha=-2).clamp_min_(0)
+    squares = (x @ y.T).mul_(-2).add_((x * x).sum(1)[:, None]).add_((y * y).sum(1))
+    return squares.clamp_min_(0)
 
 
 def nearest_of(x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

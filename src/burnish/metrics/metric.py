@@ -21,10 +21,10 @@ class Metric:
     better: Literal["lower", "higher"]
     explanation: str
     """One plain sentence for readers of a report."""
-    needs: Literal["moments", "spatial", "features", "neighbors", "probabilities"]
+    needs: Literal["moments", "spatial", "features", "neighbors", "probabilities", "estimate"]
     """Arguments of the formula: moments of both sides, of features or of spatial features; their
     features, and how to draw subsets or the number of neighbors; or class probabilities of the
-    generated images."""
+    generated images. An estimate comes from :mod:`burnish.metrics.estimates`."""
     formula: str
     """Function of :mod:`burnish.metrics.formulas` that returns the value, or a dict with this key
     and others; it is called once."""
@@ -96,6 +96,39 @@ METRICS = (
         "Share of real images with a generated image in their neighborhood; like recall, but less "
         "moved by outliers among the generated images.",
         "neighbors", "precision_recall",
+    ),
+    Metric(
+        "mind", "MIND", "lower",
+        "Distance that the features must be moved along random directions to become those of real "
+        "images, squared; it fits no Gaussian and needs fewer images than an FID.",
+        "estimate", "", 2, 5,
+    ),
+    Metric(
+        "cmmd", "CMMD", "lower",
+        "Kernel distance of features of CLIP, times 1000.",
+        "estimate", "", 3, 5,
+    ),
+    Metric(
+        "fdr", "FDr", "lower",
+        "FID over that of other real images against the same reference: near 1 the images are "
+        "as far from it as real ones.",
+        "estimate", "", 2, 4,
+    ),
+    Metric(
+        "fid_infinity", "FID∞", "lower",
+        "FID extrapolated to infinitely many generated images.",
+        "estimate", "", 2, 5,
+    ),
+    Metric(
+        "copying", "Copying", "lower",
+        "Share of images that are nearer to a real image than its nearest real neighbor is, less "
+        "that share of new real images; above 0 images are copied.",
+        "estimate", "",
+    ),
+    Metric(
+        "accuracy", "Accuracy", "higher",
+        "Share of images that the network of the features classifies as their label.",
+        "estimate", "",
     ),
 )  # fmt: skip
 

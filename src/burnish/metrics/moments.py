@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from burnish.errors import InputError
 
 Array = NDArray[np.floating]
+ROWS = 250
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,11 @@ class MomentSum:
             raise InputError(f"a covariance needs at least 2 images, not {self.count}")
         mu = self._mu if self._sum is None else (self._sum / np.float32(self.count))
         return Moments(mu.astype(np.float64), self._scatter / (self.count - 1))
+
+
+def moments_of(features: Array, mean: Literal["float64", "float32"] = "float64") -> Moments:
+    """Return the moments of features ``[N, D]``, of which some rows at a time become float64."""
+    total = MomentSum(mean)
+    for i in range(0, len(features), ROWS):
+        total.add(features[i : i + ROWS])
+    return total.moments()

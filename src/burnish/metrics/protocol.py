@@ -102,11 +102,13 @@ class Protocol:
 
 
 NEIGHBORS = ("precision", "recall", "density", "coverage")
+ESTIMATED = ("mind", "cmmd", "fdr", "fid_infinity", "copying", "accuracy")
 
 PROTOCOLS = {one.name: one for one in (
     Protocol(
         "burnish", "Float64 throughout; rows in the order of their ids.", INCEPTION,
-        ("fid", "kid", "inception_score", *NEIGHBORS), stored_order=False, max_features=10_000,
+        ("fid", "kid", "inception_score", *NEIGHBORS, *ESTIMATED), stored_order=False,
+        max_features=10_000,
     ),
     Protocol(
         "adm", "The evaluator of guided diffusion (OpenAI).", INCEPTION,
