@@ -64,20 +64,17 @@ def _dinov2(size: str) -> Backbone:
 
 
 def _timm(name: str, side: int, scaling: Any, resizer: str, **more: Any) -> Backbone:
-    more = {"repository": f"timm/{name}"} | more
-    return Backbone(name, side=side, scaling=scaling, resizers=(resizer,), **more)
+    repository = f"timm/{name.replace('quickgelu_', '')}"
+    return Backbone(name, repository, side, scaling, (resizer,), **more)
 
 
 BACKBONES = {
     "dinov2-vit-s-14": _dinov2("small"),
     "dinov2-vit-b-14": _dinov2("base"),
     "dinov2-vit-l-14": _dinov2("large"),
-    "clip-vit-l-14-datacomp": _timm(
-        "vit_large_patch14_clip_224.datacompxl", 224, OPENAI, "dgm"
-    ),
+    "clip-vit-l-14-datacomp": _timm("vit_large_patch14_clip_224.datacompxl", 224, OPENAI, "dgm"),
     "clip-vit-l-14-336": _timm(
-        "vit_large_patch14_clip_quickgelu_336.openai", 336, OPENAI, "cmmd",
-        repository="timm/vit_large_patch14_clip_336.openai", features="unit",
+        "vit_large_patch14_clip_quickgelu_336.openai", 336, OPENAI, "cmmd", features="unit"
     ),
     "siglip-vit-b-16": _timm("vit_base_patch16_siglip_224.webli", 224, HALF, "pillow"),
     "siglip-vit-l-16-256": _timm("vit_large_patch16_siglip_256.webli", 256, HALF, "pillow"),
@@ -116,7 +113,7 @@ class BackboneExtractor:
         self.sha256 = hashlib.sha256(f"{weights_sha256(network)} {name}".encode()).hexdigest()
         if self._backbone.native_side:
             _fit_positions(network, self._backbone.side)
-        self._device, self._network = torch.device(device), network.to(device)
+        self.device, self._network = torch.device(device), network.to(device)
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in self._backbone.scaling)
         self._mean, self._std = mean, std
 
@@ -124,9 +121,9 @@ class BackboneExtractor:
     def __call__(self, images_uint8: Tensor) -> Features:
         """Return features ``[B, D]`` on the network's device; there are no probabilities."""
         check_uint8(images_uint8)
-        found, size = [], CPU_BATCH_SIZE if self._device.type == "cpu" else len(images_uint8)
+        found, size = [], CPU_BATCH_SIZE if self.device.type == "cpu" else len(images_uint8)
         for part in images_uint8.split(size):
-            levels = self._resize(part.to(self._device), self._backbone.side)
+            levels = self._resize(part.to(self.device), self._backbone.side)
             scaled = (levels.expand(-1, 3, -1, -1) / 255 - self._mean) / self._std
             found.append(self._network(scaled).float())
         features = torch.cat(found)

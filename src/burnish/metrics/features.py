@@ -113,8 +113,8 @@ class FidelityExtractor:
             raise unknown("feature extractor", name, known_extractors())
         exact = name.removesuffix(":float16")
         plain, _, resizer = exact.partition(":")
-        self._device, self._half = torch.device(device), name != exact
-        if self._half and not inception.multiplies_float16(self._device):
+        self.device, self._half = torch.device(device), name != exact
+        if self._half and not inception.multiplies_float16(self.device):
             raise InputError(f"this processor does not multiply float16; take {exact!r}")
         try:
             if plain == INCEPTION:
@@ -155,14 +155,14 @@ class FidelityExtractor:
         from burnish.metrics.inception import run
 
         check_uint8(images_uint8)
-        found, size = [], CPU_BATCH_SIZE if self._device.type == "cpu" else len(images_uint8)
+        found, size = [], CPU_BATCH_SIZE if self.device.type == "cpu" else len(images_uint8)
         for part in images_uint8.split(size):
-            batch = part.to(self._device).expand(-1, 3, -1, -1)
+            batch = part.to(self.device).expand(-1, 3, -1, -1)
             if self._resize is None:
                 found.append((*self._network(batch), None, None))
                 continue
             scaled = self._resize(batch).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self._device.type, torch.float16, enabled=self._half):
+            with torch.autocast(self.device.type, torch.float16, enabled=self._half):
                 found.append(run(self._network, scaled))
         features, logits, spatial = (
             None if None in parts else torch.cat(parts).float()

@@ -1,0 +1,139 @@
+"""The cache of features: bytes as without it, no second computation, bounded, and mended."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from burnish.errors import InputError
+from burnish.jobs import feature_cache
+from burnish.jobs.feature_cache import CachedExtractor, cached
+from burnish.metrics.features import Features, NetworkExtractor
+from burnish.networks.build import build
+
+MEGABYTE = 2**20
+
+
+class Counting:
+    """An extractor that counts the images that it computes."""
+
+    name, sha256, calls = "counting", "0" * 64, 0
+
+    def __init__(self, spatial=True):
+        self._spatial = spatial
+
+    def __call__(self, images_uint8):
+        self.calls += len(images_uint8)
+        features = images_uint8.float().flatten(1)[:, :4] / 3
+        return Features(features, features.softmax(1), features * 2 if self._spatial else None)
+
+
+def images(seed, count=5):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 8, 8), generator=generator).byte()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    return tmp_path / "features"
+
+
+def same(one, other):
+    return all(
+        (a is None) == (b is None) and (a is None or a.equal(b))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+@pytest.mark.parametrize("has_spatial", [False, True])
+def test_a_second_time_the_same_bytes_without_computing(spatial, has_spatial):
+    extractor = Counting(has_spatial)
+    direct = extractor(images(0))
+    direct = direct if spatial else direct._replace(spatial=None)
+    extractor.calls = 0
+    for _ in range(2):
+        found = cached(extractor, spatial=spatial)(images(0))
+        assert same(found, direct)
+    assert extractor.calls == 5
+    # An entry with spatial features serves those who want none; the other way it is made again.
+    cached(extractor, spatial=False)(images(0))
+    assert extractor.calls == 5
+    cached(extractor, spatial=True)(images(0))
+    assert extractor.calls == (5 if spatial else 10)
+
+
+def test_anything_that_changes_features_misses():
+    extractor = Counting()
+    cached(extractor, spatial=False)(images(0))
+    one_pixel = images(0)
+    one_pixel[0, 0, 0, 0] ^= 1
+    turned = images(0).transpose(2, 3)
+    for other in (one_pixel, turned, images(0)[:4], images(0).reshape(5, 3, 4, 16)):
+        before = extractor.calls
+        cached(extractor, spatial=False)(other)
+        assert extractor.calls == before + len(other)
+    resized = Counting()
+    resized.sha256 = "1" * 64
+    cached(resized, spatial=False)(images(0))
+    assert resized.calls == 5
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "empty", "other rows", "folder"])
+def test_a_damaged_entry_is_made_again(folder, how):
+    extractor = Counting()
+    right = cached(extractor, spatial=False)(images(0))
+    (path,) = folder.glob("*/*")
+    data = path.read_bytes()
+    if how == "flipped":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif how == "other rows":
+        cached(extractor, spatial=False)(images(1, count=4))
+        (other,) = set(folder.glob("*/*")) - {path}
+        path.write_bytes(other.read_bytes())
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(data[:40] if how == "cut" else b"")
+    before = extractor.calls
+    assert same(cached(extractor, spatial=False)(images(0)), right)
+    assert extractor.calls == before + 5
+    cached(extractor, spatial=False)(images(0))
+    assert extractor.calls == before + (10 if how == "folder" else 5)
+
+
+def test_it_stays_below_its_limit_and_what_was_used_last_stays(folder):
+    extractor = CachedExtractor(Counting(), folder, 20_000, False)
+    extractor(images(0))
+    entry = sum(path.stat().st_size for path in folder.glob("*/*"))
+    counting = Counting()
+    extractor = CachedExtractor(counting, folder, 10 * entry, False)
+    for seed in range(30):
+        extractor(images(seed))
+        for age, path in enumerate(sorted(folder.glob("*/*"), key=os.path.getmtime)[::-1]):
+            os.utime(path, (when := time.time() - age - 1, when))  # clocks of disks are coarse
+        extractor(images(0))
+        assert sum(path.stat().st_size for path in folder.glob("*/*")) <= 10 * entry
+    assert counting.calls == 5 * 29  # the first was there, and was used each time
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault(folder):
+    folder.write_text("a file")
+    extractor = Counting()
+    assert same(cached(extractor, spatial=True)(images(0)), extractor(images(0)))
+
+
+def test_small_networks_and_whoever_wants_none_go_without(monkeypatch):
+    network = build({"name": "convnet", "num_classes": 2, "in_channels": 3})
+    small = NetworkExtractor(network, "small", "0" * 64)
+    assert cached(small, spatial=False) is small
+    extractor = Counting()
+    assert cached(extractor, spatial=False, wanted=False) is extractor
+    monkeypatch.setenv(feature_cache.SIZE, "0")
+    assert cached(extractor, spatial=False) is extractor
+    monkeypatch.setenv(feature_cache.SIZE, "much")
+    with pytest.raises(InputError, match="'much' is no number"):
+        cached(extractor, spatial=False)
