@@ -213,6 +213,7 @@ def test_pushing_uploads_what_saving_writes(monkeypatch):
             return f"https://huggingface.co/{repo_id}"
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("burnish.networks.fetched.unreachable", lambda url: "")
     address = savable().push_to_hub("me/tiny", commit_message="first")
     assert address == "https://huggingface.co/me/tiny"
     assert calls == [("me/tiny", True), ("me/tiny", "first")]

@@ -68,16 +68,16 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
     if name and "\0" not in name and path.exists():
         if not (path.is_file() or path.is_dir()):
             raise InputError(f"{name} is neither a file nor a folder")
-        return _weights(path)
+        return weights_of(path)
     if path.suffix in (".safetensors", ".npz"):
         raise InputError(f"no {kind} at {path}")
     near = {item.partition("/")[0] for item in (*known, *others)}
     if not HUB_ID.fullmatch(name) or name.partition("/")[0] in near:
         raise unknown(kind, name, [*known, *others, "PATH", "OWNER/NAME"])
-    return _weights(fetch_repository(kind, name, ["*.json", "*.safetensors"]))
+    return weights_of(fetch_repository(kind, name, ["*.json", "*.safetensors"]))
 
 
-def _weights(path: Path) -> Path:
+def weights_of(path: Path) -> Path:
     """Return the file of weights of a folder in the hub's layout; a path of anything else."""
     of_diffusers = (path / "model_index.json").exists() or (path / "unet").exists()
     return path / WEIGHTS if (path / WEIGHTS).is_file() and not of_diffusers else path

@@ -196,6 +196,6 @@ class Guide(nn.Module):
             repo_id: ``owner/name``; created if it does not exist.
             options: Passed to ``huggingface_hub.upload_folder``, e.g. ``commit_message``.
         """
-        from burnish.guide.hub_files import push
+        from burnish.guide.hub_files import push, write_hub_files
 
-        return push(self, repo_id, **options)
+        return push(lambda folder: write_hub_files(self, folder, repo_id), repo_id, **options)

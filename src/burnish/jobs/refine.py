@@ -10,8 +10,8 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.files import card_path, check_target, ledger_path
-from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.jobs.captions import captioned, load_worded
 from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
 from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
@@ -69,12 +69,14 @@ def plan_refine(
     if settings and (given.preset or overrides):
         raise InputError("give settings, or a preset with overrides, but not both")
     device, labels = resolve_device(given.device), given.labels
-    if "labels" not in options:
+    if "labels" not in options and not given.captions:
         labels = published_labels(given.preset) or labels
-    loaded = guide if isinstance(guide, Guide) else load_guide(guide)
+    loaded = load_worded(guide, given, labels)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
     source, guide = None if loaded is guide else name, loaded.to(device)
-    file = open_source(samples, given, given.batch_size or 1)
+    file = captioned(open_source(samples, given, given.batch_size or 1), given.captions)
+    if given.captions and not settings:
+        overrides = {"objective": "logit", **overrides}
     own = labels if own_labels(labels) is not None else None
     labels = "given" if own else labels
     learned = None
@@ -103,7 +105,8 @@ def plan_refine(
         num_images=len(file),
         guide=name, guide_sha256=guide_sha256(guide), refiner=given.refiner,
         refiner_sha256=learned and learned.sha256, labels=labels, own_labels=own,
-        labels_sha256=_labels_sha256(file) if own else None, tile=given.tile,
+        labels_sha256=_labels_sha256(file) if own or given.captions else None,
+        prompts=given.prompts, captions=given.captions, template=given.template, tile=given.tile,
         padding=given.padding, flat=given.flat, settings=settings,
         threshold=refiner.threshold, precision=refiner.precision,
         compile=refiner.compile, batch_size=refiner.batch_size, device=device, doubt=doubts,

@@ -62,6 +62,11 @@ class RefinePlan(Plan):
     own_labels: str | None
     """A class for all, or a file of classes, in place of those of the input."""
     labels_sha256: str | None
+    prompts: Path | None
+    """The texts of classes, where the guide is one from text."""
+    captions: Path | None
+    """The texts of images, in place of labels."""
+    template: str | None
     tile: int | None
     """Side of the tiles, where the input is a grid of them."""
     padding: int
