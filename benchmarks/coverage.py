@@ -12,6 +12,7 @@ python benchmarks/coverage.py ../shared/data/cifar10 --features cifar10/plain ci
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def main() -> None:
     if not given.cache.exists():
         np.savez(given.cache, **population(given.data, given.features))
     found = np.load(given.cache)
-    results = {
-        name: simulate({k: found[f"{name} {k}"] for k in ("before", "after", "real")}, name, given)
-        for name in given.features
-    }
-    write_json(given.out, {
-        "command": " ".join(["python", *sys.argv]), "seed": given.seed, "draws": given.draws,
+    facts = {
+        "command": " ".join(["python", *sys.argv]), "seed": given.seed,
         "num_images": given.count, "num_reference_images": given.reference,
         "truth": "the mean over all draws, at this number of images, against this reference",
-        "results": results, **provenance(),
-    })  # fmt: skip
+        **provenance(),
+    }  # fmt: skip
+    results: dict[str, Any] = {}
+    for name in given.features:
+        rows = {side: found[f"{name} {side}"] for side in ("before", "after", "real")}
+        for so_far in simulate(rows, name, given):
+            results[name] = so_far
+            write_json(given.out, {**facts, "results": results})
 
 
 def population(data: Path, names: list[str]) -> dict[str, Any]:
@@ -72,8 +75,10 @@ def population(data: Path, names: list[str]) -> dict[str, Any]:
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
-def simulate(rows: dict[str, Any], name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Return, by metric, how often the intervals hold the means over the draws."""
+def simulate(
+    rows: dict[str, Any], name: str, given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Yield after every 100 draws, by metric, how often intervals hold the means over draws."""
     rng = np.random.default_rng(given.seed)
     module, card = load_model(find("features", name))
     real = rows["real"][rng.choice(len(rows["real"]), given.reference, replace=False)]
@@ -91,7 +96,9 @@ def simulate(rows: dict[str, Any], name: str, given: argparse.Namespace) -> dict
                   *list(vars(paired_change(sides[0][key], after)).values())[:2])
             for key, after in sides[1].items()
         })  # fmt: skip
-    return {key: covered(np.array([draw[key] for draw in draws])) for key in draws[0]}
+        if len(draws) % 100 == 0 or len(draws) == given.draws:
+            found = {key: covered(np.array([draw[key] for draw in draws])) for key in draws[0]}
+            yield {"draws": len(draws), **found}
 
 
 def classes(module: Any, card: dict[str, Any], features: Any) -> Any:

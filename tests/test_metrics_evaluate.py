@@ -170,7 +170,10 @@ def test_evaluate_refuses_features_that_do_not_fit(generated, message):
 def test_every_metric_is_an_entry_of_the_list():
     result = evaluate(batches(20, 20), reference_of(), tiny())
     for one in METRICS:
-        assert hasattr(formulas, one.formula) and one.explanation.endswith(".")
+        is_formula = one.needs == "estimate" or hasattr(formulas, one.formula)
+        assert is_formula and one.explanation.endswith(".")
+        if one.key in ("cmmd", "fdr", "fid_infinity"):
+            continue  # of CLIP alone, of a second real set, or if asked for
         reported = one.key in PROTOCOLS["burnish"].metrics
         assert isinstance(result[one.key], float) == reported
         assert one.std_key is None or isinstance(result[one.std_key], float) == reported

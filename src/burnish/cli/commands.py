@@ -9,6 +9,7 @@ import click
 
 from burnish import __version__
 from burnish.cli.adapt import adapt
+from burnish.cli.compare import compare
 from burnish.cli.demo import demo
 from burnish.cli.distill import distill
 from burnish.cli.doctor import doctor
@@ -32,6 +33,7 @@ COMMANDS = (
     sample,
     refine,
     evaluate,
+    compare,
     report,
     view,
     survey,

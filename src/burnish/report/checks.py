@@ -17,6 +17,14 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float, NoneType)
 
 
+def _is_real(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_error(value: Any) -> bool:
+    return _is_real(value) and value >= 0
+
+
 def _is_count(value: Any) -> bool:
     return value is None or (type(value) is int and value >= 0)
 
@@ -42,12 +50,16 @@ EVALUATION: dict[str, Check] = NUMBERS | {
     "num_images": _is_count, "num_reference_images": _is_count, "num_neighbors": _is_count,
     "warnings": _is_texts,
 }  # fmt: skip
+INTERVAL: dict[str, Check] = {
+    "value": _is_real, "std_error": _is_error, "low": _is_real, "high": _is_real,
+}  # fmt: skip
 MADE: dict[str, Check] = {"seconds": _is_number, "mean_num_steps": _is_number}
 FACTS: dict[str, Check] = {"refine": _is_section}
 CARD: dict[str, Check] = {"settings": _is_section, "threshold": _is_number}
 SETTINGS: dict[str, Check] = {"stop_quantile": _is_number}
 SAID = {
-    _is_number: "a number or null", _is_count: "a count or null", _is_texts: "a list of texts",
+    _is_number: "a number or null", _is_real: "a number", _is_error: "a number of 0 or more",
+    _is_count: "a count or null", _is_texts: "a list of texts",
     _is_section: "keys and values", _is_quantiles: "a list of numbers",
 }  # fmt: skip
 

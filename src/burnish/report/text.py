@@ -19,11 +19,11 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=not template.endswith(".html.j2"),
     )
-    environment.filters |= {"uri": _uri, "minus": minus, "cell": _cell}
+    environment.filters |= {"uri": _uri, "minus": minus, "cell": cell}
     return environment.get_template(template).render(values)
 
 
-def _cell(text: Any) -> str:
+def cell(text: Any) -> str:
     """Keep a cell of Markdown one cell and a name a name: escape line ends, columns and tags."""
     text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return text.replace("\\", "\\\\").replace("|", "\\|")

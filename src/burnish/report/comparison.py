@@ -1,0 +1,166 @@
+"""Results side by side: only numbers of one kind, and with intervals of their differences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from burnish.errors import InputError, shown
+from burnish.files import read_json
+from burnish.metrics.fingerprint import VERSIONS, difference, fingerprint
+from burnish.metrics.influence import influence_path, read_influences
+from burnish.metrics.intervals import Change, Estimate, paired_change, unpaired_change
+from burnish.metrics.metric import METRICS, Metric
+from burnish.report.checks import EVALUATION, INTERVAL, check_fields
+
+MAX_RESULTS = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of ``burnish evaluate``."""
+
+    path: Path
+    values: dict[str, float]
+    card: dict[str, Any]
+    intervals: dict[str, dict[str, float]]
+    versions: dict[str, Any]
+    ids: Any = None
+    """``[N]``; None if no influences lie beside the result."""
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results whose numbers can be compared."""
+
+    names: list[str]
+    results: list[Result]
+    metrics: list[Metric]
+    """Those of which every result has a number."""
+    changes: list[dict[str, Change | None]]
+    """From the first result to each of the others, by key; None where there is no interval."""
+    notes: list[str]
+
+    @property
+    def basis(self) -> str:
+        """What all numbers depend on, in words."""
+        card = self.results[0].card
+        features = card.get("feature_extractor") or "given features"
+        return (
+            f"{card['num_images']:,} images each, features of {features}, "
+            f"{_count(card.get('num_reference_images'))} reference images, "
+            f"{card.get('num_neighbors')} neighbors, protocol {card['protocol'].get('name')}, "
+            f"fingerprint {fingerprint(card)}"
+        )
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """Read results of ``burnish evaluate`` and compare all with the first one.
+
+    Raises:
+        InputError: One is no such result, or was measured otherwise; what differs is said.
+    """
+    if not 2 <= len(paths) <= MAX_RESULTS:
+        raise InputError(f"give 2 to {MAX_RESULTS} results of burnish evaluate to compare")
+    results = [read_result(path) for path in paths]
+    first, names, notes = results[0], _names(paths), []
+    for name, result in zip(names[1:], results[1:], strict=True):
+        found = [
+            f"{key} is {shown(a)} and {shown(b)}"
+            for key, a, b in difference(first.card, result.card)
+        ]
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise InputError(
+                f"{paths[0]} and {result.path} cannot be compared: {found[0]}{more}; evaluate "
+                "both in one way"
+            )
+        notes += [
+            f"{names[0]} and {name} were made by different versions of {key}"
+            for key in VERSIONS
+            if first.versions[key] != result.versions[key]
+        ]
+    known = [one for one in METRICS if all(one.key in result.values for result in results)]
+    if not known:
+        raise InputError("the results have no metric in common")
+    changes = []
+    for name, result in zip(names[1:], results[1:], strict=True):
+        is_paired = _can_pair(first, result)
+        notes.append(f"{names[0]} and {name}: {PAIRED if is_paired else _why(first, result)}")
+        changes.append({one.key: _change(one.key, first, result, is_paired) for one in known})
+    return Comparison(names, results, known, changes, notes)
+
+
+PAIRED = "differences are paired, image by image"
+UNPAIRED = "differences are taken for those of independent images, which widens the intervals"
+
+
+def read_result(path: Path) -> Result:
+    """Read a result of ``burnish evaluate`` and the influences beside it.
+
+    Raises:
+        InputError: It is something else, was changed, or was made before results had cards.
+    """
+    found = read_json(path)
+    card, intervals = found.get("card"), found.get("intervals")
+    if not isinstance(card, dict) or not isinstance(intervals, dict):
+        raise InputError(f"{path} has no card of its numbers; evaluate again with --json")
+    number, protocol = card.get("num_images"), card.get("protocol")
+    if type(number) is not int or number < 2 or not isinstance(protocol, dict):
+        raise InputError(f"{path}: its card lacks num_images or protocol; evaluate again")
+    if found.get("fingerprint") != fingerprint(card):
+        raise InputError(f"{path}: its fingerprint is not that of its card; evaluate again")
+    check_fields(found, EVALUATION, str(path))
+    known = {}
+    for one in METRICS:
+        if isinstance(interval := intervals.get(one.key), dict):
+            check_fields(interval, INTERVAL, f"{path}: intervals: {one.key}")
+            known[one.key] = interval
+        elif interval is not None:
+            raise InputError(f"{path}: intervals: {one.key} must be keys and values")
+    values = {one.key: found[one.key] for one in METRICS if found.get(one.key) is not None}
+    versions = {key: found.get(key) for key in VERSIONS}
+    ids, estimates, beside = None, {}, influence_path(path)
+    if beside.is_file():
+        centers = {key: interval["value"] for key, interval in known.items()}
+        ids, estimates = read_influences(beside, centers, number, found["fingerprint"])
+    return Result(path, values, card, known, versions, ids, estimates)
+
+
+def _change(key: str, first: Result, other: Result, is_paired: bool) -> Change | None:
+    if is_paired and key in first.estimates and key in other.estimates:
+        return paired_change(first.estimates[key], other.estimates[key])
+    if key not in first.intervals or key not in other.intervals:
+        return None
+    a, b = first.intervals[key], other.intervals[key]
+    return unpaired_change(a["value"], b["value"], a["std_error"], b["std_error"])
+
+
+def _can_pair(first: Result, other: Result) -> bool:
+    if first.ids is None or other.ids is None:
+        return False
+    return bool(np.array_equal(first.ids, other.ids))
+
+
+def _why(first: Result, other: Result) -> str:
+    for result in (first, other):
+        if result.ids is None:
+            return f"{UNPAIRED} (there is no {influence_path(result.path).name})"
+    return f"{UNPAIRED} (the images have other ids)"
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return as many of the last parts of the paths as tell them apart."""
+    for count in range(1, 5):
+        names = ["/".join(path.with_suffix("").parts[-count:]) for path in paths]
+        if all(a != b for a, b in pairwise(sorted(names))):
+            return names
+    return [str(path) for path in paths]
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "an unknown number of"
