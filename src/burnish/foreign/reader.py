@@ -87,6 +87,7 @@ class _Reading:
     def __init__(self, length: int) -> None:
         self.maker = Maker(self._nested)
         self._left, self._depth = length, 0
+        self._nested_left = length  # whose storages count among the others, besides
 
     def file(self, path: Path, file: IO[bytes], whole: mmap.mmap) -> Any:
         if whole[:2] == b"PK":
@@ -102,7 +103,9 @@ class _Reading:
             return self._legacy(stream, content) if first == MAGIC else first
 
     def _nested(self, content: bytes) -> Any:
-        self._take(len(content))
+        self._nested_left -= len(content)
+        if self._nested_left < 0:
+            raise InputError("files within it are read twice; damaged")
         if self._depth:
             raise InputError("a file within a file within it; not read")
         self._depth += 1
