@@ -88,8 +88,14 @@ class Ahead:
             DataLoader(
                 _Steps(self._batches), batch_size=None, num_workers=self._num_workers,
                 sampler=range(step, self._num_steps), generator=torch.Generator(),
+                collate_fn=_as_it_is,
             )
         )  # fmt: skip
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Return the batch; the loader's own function would make lists of tuples."""
+    return batch
 
 
 class _Steps(torch.utils.data.Dataset):
