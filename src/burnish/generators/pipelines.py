@@ -179,7 +179,7 @@ def _part(folder: Path, name: str, value: list[Any]) -> Any:
 def _class(module: Any, name: Any, base: Any, where: str) -> Any:
     found = getattr(module, name, None) if isinstance(name, str) and name.isidentifier() else None
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(f"{where} {shown(name)} is not one of diffusers")
+        raise InputError(f"{where} {shown(name)} is not one of diffusers, or needs more libraries")
     return found
 
 
