@@ -3,11 +3,13 @@
 import os
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from burnish.errors import InputError
 from burnish.jobs import feature_cache
+from burnish.jobs.evaluate import plan_evaluate
 from burnish.jobs.feature_cache import CachedExtractor, cached
 from burnish.metrics.features import Features, NetworkExtractor
 from burnish.networks.build import build
@@ -137,3 +139,23 @@ def test_small_networks_and_whoever_wants_none_go_without(monkeypatch):
     monkeypatch.setenv(feature_cache.SIZE, "much")
     with pytest.raises(InputError, match="'much' is no number"):
         cached(extractor, spatial=False)
+
+
+def test_another_protocol_or_k_computes_no_features_again(tmp_path):
+    for seed, name in enumerate(("generated.npz", "real.npz")):
+        np.savez(tmp_path / name, arr_0=images(seed, 40).permute(0, 2, 3, 1).numpy())
+
+    def score(extractor, out, **options):
+        paths = tmp_path / "generated.npz", f"{tmp_path}/real.npz"
+        plan = plan_evaluate(*paths, extractor, out=tmp_path / out, batch_size=16, **options)
+        before = extractor.calls
+        result = plan.run()
+        return extractor.calls - before, {name: result[name] for name in ("fid", "kid", "recall")}
+
+    extractor = Counting()
+    count, first = score(extractor, "a.json")
+    assert count == 80
+    assert score(extractor, "b.json", num_neighbors=3) == (0, first)
+    assert score(extractor, "c.json", num_neighbors=5)[0] == 0
+    assert score(extractor, "d.json", protocol="torch-fidelity")[0] == 0
+    assert score(extractor, "e.json", cache=False) == (80, first)

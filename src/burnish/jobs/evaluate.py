@@ -17,6 +17,7 @@ from burnish.files import (
     write_json,
 )
 from burnish.hub import shipped
+from burnish.jobs.feature_cache import cached
 from burnish.jobs.job import Job, Shard, cut
 from burnish.jobs.options import IN_PYTHON, EvaluateOptions, JobOptions
 from burnish.jobs.parts import ticked
@@ -87,6 +88,8 @@ class EvaluatePlan(Plan):
     """Other real images or their statistics, for the FDr; or nothing."""
     validation_sha256: str
     extrapolate: bool
+    cache: bool
+    """Whether features are kept for the next time, and taken from there."""
     opened: Opened = field(repr=False, compare=False)
 
     def shards(self) -> list[Shard]:
@@ -97,7 +100,8 @@ class EvaluatePlan(Plan):
 
     def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
         """Extract the features of each shard."""
-        extractor, spatial = self.opened.extractor, self.opened.protocol.spatial
+        spatial = self.opened.protocol.spatial
+        extractor = cached(self.opened.extractor, spatial=spatial, wanted=self.cache)
         for shard in shards:
             side = self.opened.reference if shard.of else self.opened.generated
             assert isinstance(side, Side)
@@ -220,6 +224,7 @@ def plan_evaluate(
         tile=given.tile, padding=given.padding, batch_size=given.batch_size,
         save_reference=save_reference, device=resolve_device(given.device),
         validation=given.validation, extrapolate=given.fid_infinity,
+        cache=given.cache,
         shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
         opened=Opened(Side(len(file), file.rows), real, extractor, how), **hashes,

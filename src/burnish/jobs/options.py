@@ -168,6 +168,9 @@ class EvaluateOptions:
     """Pixels between the tiles of a grid."""
     validation: str = ""
     """Other real images, or their statistics, that the FDr divides by, named like a reference."""
+    cache: bool = True
+    """Keep the features of large networks for the next time, in at most 4 GiB or what
+    BURNISH_FEATURE_CACHE says."""
     fid_infinity: bool = False
     """Extrapolate the FID to infinitely many images, from parts of 5,000 images or more."""
     save_reference: Path | None = None

@@ -62,8 +62,10 @@ def _sample(values: dict[str, Any], out: Path) -> Plan:
 def _evaluate(values: dict[str, Any], out: Path) -> Plan:
     from burnish.jobs.evaluate import plan_evaluate
 
-    names = ("num_neighbors", "batch_size", "device", "tile", "padding")
+    names = ("protocol", "num_neighbors", "seed", "batch_size", "device", "tile", "padding",
+             "validation", "cache")  # fmt: skip
     return plan_evaluate(
         values["generated"], values["reference"], values["features"], out=out, job=IN_PYTHON,
-        **{name: values[name] for name in names},
+        fid_infinity=values.get("extrapolate", False),
+        **{name: values[name] for name in names if name in values},
     )  # fmt: skip
