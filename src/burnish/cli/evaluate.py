@@ -22,7 +22,9 @@ FEATURES = (
     "resizing as the protocol does: inception-v3-compat, or with :clean, :pytorch-fid or "
     ":antialias behind it. Its weights come with the extra "
     '"inception" or are fetched. With :float16 at the end it takes a third of the time on '
-    "processors that multiply float16."
+    "processors that multiply float16. Other networks: dinov2-vit-l-14:dgm and :edm2 (FD-DINOv2), "
+    "clip-vit-l-14-336:cmmd, siglip-vit-b-16:pillow, mae-vit-l-16:dgm and others, whose weights "
+    "are fetched."
 )
 
 
