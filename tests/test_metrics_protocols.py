@@ -235,7 +235,10 @@ def test_sfid_is_the_distance_of_spatial_features_and_says_what_it_lacks():
 
 def test_a_protocol_says_where_its_tool_would_print_something_else():
     generated, real = rows(17, 20, 2), reference(rows(18, 20, 2))
-    for name, said in (("edm", "takes 50,000 images"), ("edm2", "also reports FD by DINOv2")):
+    for name, said in (
+        ("edm", "takes 50,000 images"),
+        ("edm2", "by --features dinov2-vit-l-14:edm2"),
+    ):
         found = compare(generated, None, real, None, protocol=name)
         assert found["protocol"] == name and any(said in note for note in found["warnings"])
     images = torch.rand(4, 1, 28, 28)

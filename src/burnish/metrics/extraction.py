@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,6 @@ def joined(parts: Sequence[Extracted], by_id: bool = False) -> Extracted:
     )  # fmt: skip
 
 
-def _rows(parts: Sequence[Array | None], order: NDArray[np.int64] | slice) -> Array | None:
+def _rows(parts: Sequence[NDArray[Any] | None], order: NDArray[np.int64] | slice) -> Any:
     known = [part for part in parts if part is not None]
     return np.concatenate(known)[order] if len(known) == len(parts) else None

@@ -43,12 +43,14 @@ def _of_protocol(
     if how.name == "burnish":
         return []
     found = []
-    if extractor is not None and extractor.name.removesuffix(":float16") != how.extractor:
-        found.append(f"protocol {how.name} has features of {how.extractor}, not {extractor.name}")
+    name = extractor.name.removesuffix(":float16") if extractor else how.extractor
+    if name not in (how.extractor, *how.other_extractors):
+        found.append(f"protocol {how.name} has features of {how.extractor}, not {name}")
     if how.max_images is not None and count < how.max_images:
         found.append(f"protocol {how.name} takes {how.max_images:,} images; here are {count:,}")
     if how.scores.float32 and probabilities is not None and not probabilities.all():
         found.append("some probabilities are 0, where the tool itself would print nan")
-    if how.missing:
-        found.append(f"protocol {how.name} also reports {how.missing}")
+    for other in how.other_extractors:
+        if name == how.extractor:
+            found.append(f"protocol {how.name} also reports a distance by --features {other}")
     return found

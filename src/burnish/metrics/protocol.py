@@ -88,8 +88,8 @@ class Protocol:
     """Of more generated images, so many are drawn."""
     max_features: int | None = None
     """Features of real images that are kept, of more a fixed choice; None for all."""
-    missing: str = ""
-    """What the tool reports and burnish cannot, in words."""
+    other_extractors: tuple[str, ...] = ()
+    """Others by which the tool reports the first metric; burnish takes one per call."""
 
     @property
     def spatial(self) -> bool:
@@ -123,7 +123,7 @@ PROTOCOLS = {one.name: one for one in (
     Protocol(
         "edm2", "calculate_metrics.py of EDM2 (NVIDIA): FID, and FD by DINOv2.", INCEPTION,
         ("fid",), max_images=50_000,
-        missing="FD by DINOv2, of another extractor: give --features for it",
+        other_extractors=("dinov2-vit-l-14:edm2",),
     ),
     Protocol(
         "ttur", "The first code of the FID: batches of 50, the last one only if whole.",
