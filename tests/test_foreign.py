@@ -35,12 +35,10 @@ def same(found, wanted):
 
 def content():
     made = network()
-    optimizer = torch.optim.SGD(made.parameters(), 0.1, momentum=0.9)
-    made(torch.rand(2, 3, 3, 3)).sum().backward()
-    optimizer.step()
     numbers = torch.arange(24.0)
     return {
-        "model": made.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3, "best": 0.5,
+        "model": made.state_dict(), "epoch": 3, "best": 0.5,
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(4)}}, "groups": [{"lr": 0.1}]},
         "part": numbers.view(4, 6)[1:3, 2:5], "turned": numbers.view(4, 6).t(),
         "half": torch.ones(3).half(), "brain": torch.ones(3).bfloat16(), "long": torch.arange(3),
         "bool": torch.tensor([True, False]), "empty": torch.zeros(0, 4), "one": torch.tensor(2.5),

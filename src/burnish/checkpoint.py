@@ -163,4 +163,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a safetensors file: {reason}") from error
+        said = f"{path} is not a safetensors file: {reason}"
+        if path.suffix != ".safetensors":
+            said += "; burnish import makes a guide of a checkpoint of PyTorch"
+        raise InputError(said) from error

@@ -48,8 +48,9 @@ def import_(
     asked = Asked(
         family or "", _numbers("--mean", mean), _numbers("--std", std), activation or "", index
     )
-    check_target(out, source, *filter(None, [check]), force=force)
+    check_target(out, force=force)
     path, known = fetch_checkpoint(source)
+    check_target(out, path, *filter(None, [check]), force=force)
     guide = import_guide(path, asked, known)
     print(describe(guide))
     if check is not None:

@@ -12,8 +12,11 @@ from burnish.networks.build import outline
 from burnish.networks.library import WIDER, LibraryClassifier
 
 # The last layer by its name, in the libraries and in what is derived from them.
-_HEADS = ("fc", "head.fc", "head", "classifier", "classifier.1", "classifier.2", "classifier.3",
-          "classifier.6", "heads.head")  # fmt: skip
+_HEADS = ("fc", "head.fc", "head", "classifier", "classifier.6", "classifier.3", "classifier.2",
+          "classifier.1", "heads.head")  # fmt: skip
+_FIRSTS = ("conv1", "features.0", "features.0.0", "features.conv0", "layers.0", "stem.0",
+           "stem.stem.0", "conv1.0", "patch_embed.proj", "patch_embed.proj.stem.0",
+           "patch_embed.proj.0.0")  # fmt: skip
 # A layer that tells the kind, and the architectures of that kind. Several sizes are tried in turn.
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("features.denseblock1.denselayer1.norm1.weight",
@@ -31,13 +34,13 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
                              "torchvision/vgg11_bn", "torchvision/vgg11", "torchvision/alexnet")),
     ("stages.0.blocks.0.conv_dw.weight", tuple(f"timm/convnext_{one}" for one in
                                                ("tiny", "small", "base", "large"))),
+    ("blocks.0.local_mp.conv1.weight", tuple(f"timm/xcit_{one}_p16_224" for one in
+                                             ("small_12", "tiny_12", "nano_12", "small_24",
+                                              "medium_24", "large_24"))),
     ("blocks.0.attn.qkv.weight", tuple(f"timm/vit_{one}_patch16_224" for one in
                                        ("small", "base", "tiny", "large"))),
     ("layers.0.blocks.0.attn.qkv.weight", tuple(f"timm/swin_{one}_patch4_window7_224" for one in
                                                 ("tiny", "small", "base", "large"))),
-    ("blocks.0.local_mp.conv1.weight", tuple(f"timm/xcit_{one}_p16_224" for one in
-                                             ("small_12", "tiny_12", "nano_12", "small_24",
-                                              "medium_24", "large_24"))),
 )  # fmt: skip
 _FIXED = re.compile(r"_(\d{3})$")  # the size of images, at the end of a name
 
@@ -64,7 +67,8 @@ def find_architecture(
             f"no architecture is known with layers such as {names}; --as timm/NAME or "
             "--as torchvision/NAME says which it is"
         )
-    first = next((one for one in state.values() if one.ndim == 4), None)
+    firsts = (state.get(f"{one}.weight") for one in _FIRSTS)
+    first = next((one for one in firsts if one is not None and one.ndim == 4), None)
     ends = {
         "in_channels": 3 if first is None else first.shape[1],
         "num_classes": state[f"{head}.weight"].shape[0],

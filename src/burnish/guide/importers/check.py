@@ -56,6 +56,9 @@ def check_accuracy(guide: Guide, source: str, device: str = "cpu", batch_size: i
     """
     rows = _ROWS.fullmatch(source)
     data = load_dataset(*(rows.groups() if rows else (source,)), split="test")
+    channels, found = guide.card["network"].get("in_channels"), data.images_uint8.shape[1]
+    if channels is not None and found != channels:
+        raise InputError(f"{source} has images of {found} channels, the guide takes {channels}")
     guide = guide.to(device)
     hits = classes = 0
     for images, labels in zip(
