@@ -43,7 +43,7 @@ def latent():
         block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
-    return DiTPipeline(transformer, vae, DDIMScheduler())
+    return DiTPipeline(transformer.eval(), vae.eval(), DDIMScheduler())
 
 
 KINDS = {

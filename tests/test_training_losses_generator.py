@@ -15,6 +15,7 @@ from burnish.training.losses.generator import (
     AdversarialLoss,
     Adversaries,
     ElboLoss,
+    gradient_penalty,
     recalibrate_batch_norm,
 )
 
@@ -95,3 +96,97 @@ def test_the_loss_is_the_negative_bound_in_closed_form():
     assert value(0.0) + 0.5 == pytest.approx(value(0.0, std), rel=1e-4)
     assert all(value(0.0, std * factor) > value(0.0, std) for factor in (0.9, 1.1))
     assert value(3.0) - value(0.0) == pytest.approx(3 * divergence / 64, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", [0.0, 2.0, 7.0])
+def test_the_gradient_penalty_of_a_linear_critic(norm):
+    """Its slope is the same everywhere: that of its weights, by pixels in [-1, 1]."""
+    direction = torch.randn(64)
+    weights = norm * direction / direction.norm()
+
+    def critic(images, labels):
+        return ((2 * images - 1).flatten(1) * weights).sum(1) + labels
+
+    found = gradient_penalty(critic, torch.rand(5, 1, 8, 8), torch.arange(5))
+    assert found.item() == pytest.approx((norm - 1) ** 2, rel=1e-4, abs=1e-6)
+
+
+def test_the_penalty_teaches_the_discriminator_alone():
+    pair = Adversaries(decoder(), Discriminator(1, 4, [4, 6], normalize="none"), penalize=True)
+    penalty = pair(torch.rand(4, 1, 8, 8), torch.arange(4), torch.randn(4, 5))[3]
+    penalty.backward()
+    assert all(weight.grad is None for weight in pair.generator.parameters())
+    assert pair.discriminator.blocks[0].residual[1].weight.grad.abs().max() > 0  # pyright: ignore
+
+
+def test_spectral_norm_makes_the_largest_singular_value_1():
+    network = Discriminator(1, 3, [2])
+    convolution: Any = network.blocks[0].shortcut
+    convolution.parametrizations.weight.original.data = torch.tensor([3.0, 4.0]).view(2, 1, 1, 1)
+    head: Any = network.head
+    head.parametrizations.weight.original.data = torch.tensor([[0.0, -9.0]])
+    label: Any = network.label
+    label.parametrizations.weight.original.data = torch.diag(torch.tensor([2.0, 8.0, 1.0]))[:, :2]
+    for _ in range(50):  # each pass in training is one power iteration
+        network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))
+    network.eval()
+    expected = {convolution: [0.6, 0.8], head: [0.0, -1.0], label: [0.25, 0, 0, 1, 0, 0]}
+    for module, values in expected.items():
+        torch.testing.assert_close(module.weight.flatten(), torch.tensor(values))
+    plain = Discriminator(1, 3, [2], normalize="none")
+    assert not any("parametrizations" in name for name in plain.state_dict())
+
+
+def test_the_logit_of_a_projection_discriminator():
+    network = Discriminator(1, 3, [4, 6], normalize="none")
+    images = torch.rand(3, 1, 8, 8)
+    realness = torch.stack([network(images, torch.full((3,), y)) for y in range(3)], 1)
+    features = torch.relu(network.blocks(images * 2 - 1)).sum((2, 3))
+    label: Any = network.label
+    expected = network.head(features) + features @ label.weight.T
+    torch.testing.assert_close(realness, expected)
+    # Without classes, the label says nothing; as further channels, it says something.
+    bare = Discriminator(1, None, [4, 6], normalize="none")
+    assert torch.equal(
+        bare(images, torch.tensor([0, 1, 2])), bare(images, torch.tensor([2, 2, 2]))
+    )
+    cgan = Discriminator(1, 3, [4, 6], labels="concat", normalize="batch").eval()
+    assert cgan.label is None and isinstance(cgan.blocks[0].shortcut, nn.Conv2d)
+    assert cgan.blocks[0].shortcut.in_channels == 4
+    assert (
+        cgan(images, torch.tensor([0] * 3)) - cgan(images, torch.tensor([1] * 3))
+    ).abs().min() > 0
+
+
+class Pair(nn.Module):
+    """Gives known realness: of real images, of generated ones, and once more of these."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = [torch.tensor(value) for value in values]
+
+    def forward(self, images, labels, latents):
+        return tuple(self.values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "discriminator", "generator"),
+    [
+        ("hinge", (0 + 1.5) / 2 + (3 + 0) / 2, -0.0),
+        ("wasserstein", 0.0 - 0.75, -0.0),
+        ("logistic", (math.log1p(math.exp(-2)) + math.log1p(math.exp(0.5))) / 2
+         + (math.log1p(math.exp(2)) + math.log1p(math.exp(-2))) / 2,
+         (math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2),
+    ],
+)  # fmt: skip
+def test_adversarial_losses_in_closed_form(kind, discriminator, generator):
+    batch = Samples(torch.rand(2, 1, 8, 8), torch.arange(2), torch.arange(2))
+    pair = Pair([2.0, -0.5], [2.0, -2.0], [2.0, -2.0], 0.25)
+    config = GeneratorConfig(
+        latent_size=5, adversarial_loss=kind, gradient_penalty=10.0, discriminator_steps=3
+    )
+    loss = AdversarialLoss(config)
+    for step, value in ((0, discriminator), (1, discriminator), (2, discriminator + generator)):
+        found, numbers = loss(pair, batch, step)
+        assert found.item() == pytest.approx(value + 2.5, rel=1e-5)
+        assert numbers["penalty"] == 0.25

@@ -53,6 +53,31 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path, monkeypatch, famil
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
 
 
+RECIPES = {
+    "sngan": {"conditional": False},
+    "wgan-gp": {"conditional": False, "discriminator_norm": "none", "gradient_penalty": 10.0,
+                "adversarial_loss": "wasserstein", "discriminator_steps": 5},
+    "dcgan": {"conditional": False, "discriminator_norm": "batch", "adversarial_loss": "logistic"},
+    "cgan": {"discriminator_labels": "concat", "discriminator_norm": "batch",
+             "adversarial_loss": "logistic"},
+    "cgan-pd": {},
+    "vae": {"family": "vae", "conditional": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_published_recipes_of_gans_are_settings(name, tmp_path):
+    data, settings = real_images(tmp_path / "real.npz"), RECIPES[name]
+    config = GeneratorConfig(latent_size=5, widths=(8, 6, 4), training=STEPS, **settings)
+    model = load_generator(trained(tmp_path, data, config))
+    classes = 4 if settings.get("conditional", True) else None
+    assert model.num_classes == classes and model.image_shape == (1, 8, 8)
+    found = model.sample([1, 2])
+    assert (found.labels is None) == (classes is None)
+    log = [json.loads(line) for line in (tmp_path / "it/generator/log.jsonl").open()]
+    assert ("penalty" in log[0]) == (name == "wgan-gp")
+
+
 def test_a_gaussian_has_the_moments_of_its_classes(tmp_path):
     file = real_images(tmp_path / "real.npz", 400)
     data = load_dataset(str(file), "0-31")
@@ -94,6 +119,8 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path, config, reason):
 @pytest.mark.parametrize(
     "wrong",
     [{"widths": ()}, {"encoder_widths": (0,)}, {"noise_std": 0.0}, {"latent_size": 0},
+     {"gradient_penalty": 10.0, "discriminator_norm": "batch"}, {"discriminator_steps": 0},
+     {"family": "gaussian", "conditional": False}, {"adversarial_loss": "l2"},
      {"training": {"momentum": 1.0}}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):

@@ -21,7 +21,7 @@ class Decoder(nn.Module):
 
     Args:
         in_channels: 1 for gray, 3 for RGB.
-        num_classes: Number of classes, K.
+        num_classes: Number of classes, K; None for images without.
         image_size: Height and width; divisible by 2 ** (len(widths) - 1).
         latent_size: Numbers per latent, L.
         widths: Channels at each resolution, the lowest resolution first; each next one doubles it.
@@ -30,7 +30,7 @@ class Decoder(nn.Module):
     def __init__(
         self,
         in_channels: Channels,
-        num_classes: Classes,
+        num_classes: Classes | None,
         image_size: Side,
         latent_size: Latents = 128,
         widths: Widths = (128, 64, 32),
@@ -44,13 +44,15 @@ class Decoder(nn.Module):
         self.start_shape = (widths[0], image_size >> doublings, image_size >> doublings)
         self.start = nn.Linear(latent_size, widths[0] * self.start_shape[1] ** 2)
         self.blocks = nn.ModuleList(
-            _UpBlock(before, after, num_classes) for before, after in pairwise(widths)
+            _UpBlock(before, after, num_classes or 1) for before, after in pairwise(widths)
         )
-        self.norm = _ClassNorm(widths[-1], num_classes)
+        self.norm = _ClassNorm(widths[-1], num_classes or 1)
         self.last = nn.Conv2d(widths[-1], in_channels, 3, padding=1)
 
-    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Return images ``[B, C, H, W]`` in [0, 1] of latents ``[B, L]`` and labels ``[B]``."""
+        if self.num_classes is None or labels is None:  # all are of the one class that norms have
+            labels = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
         hidden = self.start(latents).view(-1, *self.start_shape)
         for block in self.blocks:
             hidden = block(hidden, labels)
@@ -68,7 +70,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         in_channels: Channels,
-        num_classes: Classes,
+        num_classes: Classes | None,
         image_size: Side,
         latent_size: Latents,
         widths: Widths,
@@ -76,40 +78,70 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = _blocks(in_channels, widths, normalize=True)
         side = image_size >> (len(widths) - 1)
-        self.label = nn.Embedding(num_classes, widths[-1])
+        self.label = None if num_classes is None else nn.Embedding(num_classes, widths[-1])
         self.head = nn.Linear(widths[-1] * side**2, 2 * latent_size)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log variance, ``[B, L]``; images are in [0, 1]."""
-        hidden = self.blocks(images * 2 - 1) + self.label(labels)[:, :, None, None]
+        hidden = self.blocks(images * 2 - 1)
+        if self.label is not None:
+            hidden = hidden + self.label(labels)[:, :, None, None]
         mean, log_variance = self.head(torch.relu(hidden).flatten(1)).float().chunk(2, 1)
         # Wider than any useful posterior; keeps exp finite in the first steps.
         return mean, log_variance.clamp(-12, 4)
 
 
 class Discriminator(nn.Module):
-    r"""A spectrally normalized projection discriminator.
+    r"""A discriminator; by default a spectrally normalized projection discriminator.
 
     .. math:: D(x, y) = v^T \phi(x) + b + e_y^T \phi(x)
 
     Miyato & Koyama 2018, "cGANs with Projection Discriminator", equation 5,
-    https://arxiv.org/abs/1802.05637. The largest singular value of every weight matrix, embeddings
-    included, is 1 (Miyato et al. 2018, equation 8). The arguments are those of :class:`Encoder`.
+    https://arxiv.org/abs/1802.05637. With ``spectral``, the largest singular value of every weight
+    matrix, embeddings included, is 1 (Miyato et al. 2018, equation 8). With ``concat``, labels are
+    K further channels of the images, of which one is 1 (Mirza & Osindero 2014,
+    https://arxiv.org/abs/1411.1784).
+
+    Args:
+        in_channels: 1 for gray, 3 for RGB.
+        num_classes: Number of classes, K; None for images without.
+        widths: Channels, full size first.
+        labels: ``projection`` or ``concat``.
+        normalize: ``spectral``, ``batch`` or ``none``.
     """
 
-    def __init__(self, in_channels: Channels, num_classes: Classes, widths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        in_channels: Channels,
+        num_classes: Classes | None,
+        widths: Sequence[int],
+        labels: str = "projection",
+        normalize: str = "spectral",
+    ) -> None:
         super().__init__()
-        self.blocks = _blocks(in_channels, widths, normalize=False)
+        self.num_planes = (num_classes or 0) if labels == "concat" else 0
+        self.blocks = _blocks(in_channels + self.num_planes, widths, normalize == "batch")
         self.head = nn.Linear(widths[-1], 1)
-        self.label = nn.Embedding(num_classes, widths[-1])
+        self.label = None
+        if num_classes is not None and labels == "projection":
+            self.label = nn.Embedding(num_classes, widths[-1])
         for module in list(self.modules()):
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            of_weights = isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding)
+            if normalize == "spectral" and of_weights:
                 spectral_norm(module)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return realness ``[B]``, high for images that look real and of their class."""
-        features = torch.relu(self.blocks(images * 2 - 1)).sum((2, 3))
-        return self.head(features)[:, 0] + (self.label(labels) * features).sum(1)
+        inputs = images * 2 - 1
+        if self.num_planes:
+            planes = nn.functional.one_hot(labels, self.num_planes).to(inputs.dtype)
+            shape = (-1, -1, *inputs.shape[2:])
+            inputs = torch.cat([inputs, planes[:, :, None, None].expand(shape)], 1)
+        features = torch.relu(self.blocks(inputs)).sum((2, 3))
+        realness = self.head(features)[:, 0]
+        return (
+            realness if self.label is None else realness + (self.label(labels) * features).sum(1)
+        )
 
 
 class _ClassNorm(nn.Module):
@@ -145,7 +177,7 @@ class _UpBlock(nn.Module):
         return residual + self.upsample(self.shortcut(hidden))
 
 
-def _blocks(in_channels: Channels, widths: Widths, normalize: bool) -> nn.Sequential:
+def _blocks(in_channels: int, widths: Widths, normalize: bool) -> nn.Sequential:
     """Return one block per width; all but the last halve the resolution."""
     last = len(widths) - 1
     pairs = enumerate(pairwise([in_channels, *widths]))

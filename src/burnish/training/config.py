@@ -101,6 +101,20 @@ class GeneratorConfig(Checked):
     """Channels of the decoder at each resolution, the lowest first; each next one doubles."""
     encoder_widths: tuple[Width, ...] = ()
     """Channels of a VAE's encoder or a GAN's discriminator, full size first; empty: as widths."""
+    conditional: bool = True
+    """Whether the networks of a VAE or GAN are told the class of each image."""
+    discriminator_labels: Literal["projection", "concat"] = "projection"
+    """How a GAN's discriminator is told: by projection (cGAN-PD), or as channels (cGAN)."""
+    discriminator_norm: Literal["spectral", "batch", "none"] = "spectral"
+    """What is normalized in a GAN's discriminator: weights (SNGAN), activations (DCGAN), nothing
+    (WGAN-GP)."""
+    adversarial_loss: Literal["hinge", "wasserstein", "logistic"] = "hinge"
+    """Of a GAN: hinge (SNGAN, cGAN-PD), wasserstein (WGAN-GP) or logistic (DCGAN)."""
+    gradient_penalty: Annotated[float, Range(0)] = 0.0
+    """Factor on (|gradient| - 1)^2 of the discriminator between real and generated images, by
+    pixels in [-1, 1]; 10 in WGAN-GP, 0 for none."""
+    discriminator_steps: Annotated[int, Range(1, 1000)] = 1
+    """Steps of a GAN's discriminator per step of its generator; 5 in WGAN-GP."""
     kl_weight: Annotated[float, Range(0)] = 1.0
     """Factor on a VAE's divergence from the prior."""
     noise_std: Annotated[float | None, Positive] = None
@@ -111,6 +125,13 @@ class GeneratorConfig(Checked):
         super().__post_init__()
         if not 1 <= len(self.widths) <= 10 or len(self.encoder_widths) > 10:
             raise InputError("widths are the channels at 1 to 10 resolutions")
+        if self.gradient_penalty and self.discriminator_norm == "batch":
+            raise InputError(
+                "gradient_penalty is of one image, and discriminator_norm: batch mixes images; "
+                "choose none or spectral"
+            )
+        if not self.conditional and self.family == "gaussian":
+            raise InputError("a gaussian is fitted to each class; leave out conditional")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -15,32 +16,71 @@ Value = tuple[Tensor, dict[str, float]]  # of a loss, with numbers to log
 
 
 class Adversaries(nn.Module):
-    """A generator and the discriminator that it is trained against."""
+    """A generator and the discriminator that it is trained against.
 
-    def __init__(self, generator: Decoder, discriminator: Discriminator) -> None:
+    Args:
+        generator: Makes images.
+        discriminator: Tells them from real ones.
+        penalize: Whether the gradient penalty is wanted.
+    """
+
+    def __init__(
+        self, generator: Decoder, discriminator: Discriminator, penalize: bool = False
+    ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
+        self.penalize = penalize
 
     def forward(self, images: Tensor, labels: Tensor, latents: Tensor) -> tuple[Tensor, ...]:
         """Return realness ``[B]`` three times: of real images and of generated ones.
 
-        These teach the discriminator; that of the generated ones once more, the generator.
+        These teach the discriminator; that of the generated ones once more, the generator. A
+        fourth value is the gradient penalty, if it is wanted.
         """
         generated = self.generator(latents, labels)
         both = torch.cat([images, generated.detach()])
         of_real, of_generated = self.discriminator(both, labels.repeat(2)).chunk(2)
         constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         raised = functional_call(self.discriminator, constant, (generated, labels))
-        return of_real, of_generated, raised
+        if not self.penalize:
+            return of_real, of_generated, raised
+        share = torch.rand(len(images), 1, 1, 1).to(images.device)
+        mixed = torch.lerp(generated.detach(), images, share)
+        return of_real, of_generated, raised, gradient_penalty(self.discriminator, mixed, labels)
+
+
+def gradient_penalty(discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    r"""Return how far the discriminator is from a slope of 1.
+
+    .. math:: E_x (\lVert \nabla_x D(x, y) \rVert_2 - 1)^2
+
+    The gradient is by pixels in [-1, 1], as the factor 10 was published for: half of that by
+    pixels in [0, 1]. Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", equation 3,
+    https://arxiv.org/abs/1704.00028.
+
+    Args:
+        discriminator: ``(images, labels) -> realness [B]``.
+        images: ``[B, C, H, W]`` in [0, 1], between real and generated ones.
+        labels: ``[B]`` int64.
+    """
+    with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_()
+        realness = discriminator(images, labels).sum()
+        (gradient,) = torch.autograd.grad(realness, images, create_graph=True)
+        return ((gradient / 2).flatten(1).norm(dim=1) - 1).square().mean()
 
 
 class AdversarialLoss:
-    """The losses of a GAN, two networks in one module: their hinge losses in one sum.
+    """The losses of a GAN, two networks in one module: both losses in one sum.
 
-    With D the realness that the discriminator gives:
+    With D the realness that the discriminator gives, of real images (r) and of generated ones (g):
 
-    * discriminator: mean max(0, 1 - D(x, y)) + mean max(0, 1 + D(G(z, y), y)), G constant
-    * generator: -mean D(G(z, y), y), D constant
+    * hinge: mean max(0, 1 - r) + mean max(0, 1 + g), G constant; and -mean g, D constant
+    * wasserstein: mean g - mean r; and -mean g
+    * logistic: mean ln(1 + e^-r) + mean ln(1 + e^g); and mean ln(1 + e^-g)
+
+    The gradient penalty is added to the first, times its factor. Only every
+    ``discriminator_steps``-th step has the second.
 
     Lim & Ye 2017, "Geometric GAN", https://arxiv.org/abs/1705.02894; Miyato et al. 2018, "Spectral
     Normalization for Generative Adversarial Networks", equations 16 and 17,
@@ -52,19 +92,40 @@ class AdversarialLoss:
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
-        self.latent_size = config.latent_size
+        self.config, self.latent_size = config, config.latent_size
 
     def __call__(self, model: nn.Module, batch: Samples, step: int) -> Value:
         """Return the loss of a batch and the numbers to log."""
         latents = torch.randn(len(batch), self.latent_size).to(batch.images.device)
-        of_real, of_generated, raised = model(batch.images, batch.labels, latents)
-        discriminator = torch.relu(1 - of_real).mean() + torch.relu(1 + of_generated).mean()
+        config = self.config
+        of_real, of_generated, raised, *penalty = model(batch.images, batch.labels, latents)
+        discriminator, generator = _adversarial(
+            config.adversarial_loss, of_real, of_generated, raised
+        )
         numbers = {
             "discriminator": discriminator.item(),
             "realness_real": of_real.mean().item(),
             "realness_generated": of_generated.mean().item(),
         }
-        return discriminator - raised.mean(), numbers
+        if penalty:
+            numbers["penalty"] = penalty[0].item()
+            discriminator = discriminator + config.gradient_penalty * penalty[0]
+        if (step + 1) % config.discriminator_steps:
+            return discriminator, numbers
+        return discriminator + generator, numbers
+
+
+def _adversarial(
+    kind: str, of_real: Tensor, of_generated: Tensor, raised: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the losses of the discriminator and of the generator."""
+    if kind == "logistic":
+        discriminator = F.softplus(-of_real).mean() + F.softplus(of_generated).mean()
+        return discriminator, F.softplus(-raised).mean()
+    if kind == "wasserstein":
+        return of_generated.mean() - of_real.mean(), -raised.mean()
+    discriminator = torch.relu(1 - of_real).mean() + torch.relu(1 + of_generated).mean()
+    return discriminator, -raised.mean()
 
 
 @torch.no_grad()
@@ -85,7 +146,7 @@ def recalibrate_batch_norm(decoder: Decoder, seed: int) -> None:
     decoder.train()
     for _ in range(20):
         latents = torch.randn(100, decoder.latent_size, generator=generator)
-        labels = torch.randint(decoder.num_classes, (100,), generator=generator)
+        labels = torch.randint(decoder.num_classes or 1, (100,), generator=generator)
         decoder(latents.to(device), labels.to(device))
     decoder.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -28,7 +28,8 @@ def train(task: Task) -> list[Path]:
     gaussian = config.family == "gaussian"
     arguments: dict[str, Any] = {
         "name": "gaussian" if gaussian else "decoder", "in_channels": channels,
-        "num_classes": data.num_classes, "image_size": height, "latent_size": config.latent_size,
+        "num_classes": data.num_classes if config.conditional else None,
+        "image_size": height, "latent_size": config.latent_size,
     }  # fmt: skip
     if not gaussian:
         arguments["widths"] = list(config.widths)
@@ -58,7 +59,11 @@ def _networks_and_loss(config: GeneratorConfig, decoder: Decoder) -> tuple[nn.Mo
     if size % 2 ** (len(widths) - 1):
         raise InputError(f"generator: {size} pixels cannot be halved {len(widths) - 1} times")
     if config.family == "gan":
-        discriminator = Discriminator(channels, decoder.num_classes, widths)
-        return losses.Adversaries(decoder, discriminator), losses.AdversarialLoss(config)
+        discriminator = Discriminator(
+            channels, decoder.num_classes, widths, config.discriminator_labels,
+            config.discriminator_norm,
+        )  # fmt: skip
+        pair = losses.Adversaries(decoder, discriminator, config.gradient_penalty > 0)
+        return pair, losses.AdversarialLoss(config)
     encoder = Encoder(channels, decoder.num_classes, size, config.latent_size, widths)
     return losses.Autoencoder(encoder, decoder), losses.ElboLoss(config)
