@@ -62,9 +62,14 @@ class NeighborEstimator:
         reference: At least 2 k neighbors of each of M real images.
         num_neighbors: k.
         seed: Of the halves.
+        num_halvings: B.
     """
 
-    def __init__(self, reference: Neighborhoods, num_neighbors: int = 3, seed: int = 0) -> None:
+    def __init__(
+        self, reference: Neighborhoods, num_neighbors: int = 3, *, seed: int = 0,
+        num_halvings: int = NUM_HALVINGS,
+    ) -> None:  # fmt: skip
+        self._num_halvings = num_halvings
         self._moved, self._reference = reference.moved, reference.features
         self._k, self._seed = num_neighbors, seed
         self._radii = reference.squares[:, num_neighbors - 1]
@@ -104,9 +109,9 @@ class NeighborEstimator:
         who, whom, far = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
         member, of = (torch.cat(parts).numpy() for parts in zip(*members, strict=True))
         near, ids = squares.numpy(), neighbors.numpy()
-        recalls, coverages = np.empty((2, NUM_HALVINGS)), np.empty((2, NUM_HALVINGS))
+        recalls, coverages = (np.empty((2, self._num_halvings)) for _ in range(2))
         rng = np.random.default_rng([self._seed, count])
-        for n in range(NUM_HALVINGS):
+        for n in range(self._num_halvings):
             half = rng.permutation(count) < count // 2
             signs = rng.choice([-1.0, 1.0], real)
             same = half[ids] == half[:, None]

@@ -53,6 +53,9 @@ EVALUATION: dict[str, Check] = NUMBERS | {
 INTERVAL: dict[str, Check] = {
     "value": _is_real, "std_error": _is_error, "low": _is_real, "high": _is_real,
 }  # fmt: skip
+CHANGE: dict[str, Check] = {
+    "difference": _is_real, "std_error": _is_error, "low": _is_real, "high": _is_real,
+}  # fmt: skip
 MADE: dict[str, Check] = {"seconds": _is_number, "mean_num_steps": _is_number}
 FACTS: dict[str, Check] = {"refine": _is_section}
 CARD: dict[str, Check] = {"settings": _is_section, "threshold": _is_number}
@@ -74,6 +77,20 @@ def check_fields(found: Mapping[str, Any], checks: Mapping[str, Check], where: s
         if not is_right(value := found.get(key)):
             said = str(value)[:60]
             raise InputError(f"{where}: {key} must be {SAID[is_right]}, not {said!r}")
+
+
+def check_intervals(found: Any, checks: Mapping[str, Check], where: str) -> None:
+    """Refuse intervals of metrics, by key, that are something else; None is none."""
+    if found is None:
+        return
+    if not isinstance(found, Mapping):
+        raise InputError(f"{where}: expected keys and values, not {str(found)[:60]!r}")
+    for metric in METRICS:
+        if (one := found.get(metric.key)) is None:
+            continue
+        if not isinstance(one, Mapping):
+            raise InputError(f"{where}: {metric.key} must be keys and values")
+        check_fields(one, checks, f"{where}: {metric.key}")
 
 
 def check_facts(facts: Mapping[str, Any], card: Mapping[str, Any], where: str) -> None:

@@ -1,7 +1,7 @@
 """Results side by side: only numbers of one kind, and with intervals of their differences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from burnish.metrics.fingerprint import VERSIONS, difference, fingerprint
 from burnish.metrics.influence import influence_path, read_influences
 from burnish.metrics.intervals import Change, Estimate, paired_change, unpaired_change
 from burnish.metrics.metric import METRICS, Metric
-from burnish.report.checks import EVALUATION, INTERVAL, check_fields
+from burnish.report.checks import EVALUATION, INTERVAL, check_fields, check_intervals
 
 MAX_RESULTS = 100
 
@@ -95,6 +95,12 @@ def compare(paths: Sequence[Path]) -> Comparison:
     return Comparison(names, results, known, changes, notes)
 
 
+def changes_of(before: Path, after: Path) -> dict[str, dict[str, float]]:
+    """Return the differences of two results that have intervals, by key, as values for JSON."""
+    (found,) = compare([before, after]).changes
+    return {key: asdict(change) for key, change in found.items() if change is not None}
+
+
 PAIRED = "differences are paired, image by image"
 UNPAIRED = "differences are taken for those of independent images, which widens the intervals"
 
@@ -115,13 +121,8 @@ def read_result(path: Path) -> Result:
     if found.get("fingerprint") != fingerprint(card):
         raise InputError(f"{path}: its fingerprint is not that of its card; evaluate again")
     check_fields(found, EVALUATION, str(path))
-    known = {}
-    for one in METRICS:
-        if isinstance(interval := intervals.get(one.key), dict):
-            check_fields(interval, INTERVAL, f"{path}: intervals: {one.key}")
-            known[one.key] = interval
-        elif interval is not None:
-            raise InputError(f"{path}: intervals: {one.key} must be keys and values")
+    check_intervals(intervals, INTERVAL, f"{path}: intervals")
+    known = {one.key: intervals[one.key] for one in METRICS if intervals.get(one.key)}
     values = {one.key: found[one.key] for one in METRICS if found.get(one.key) is not None}
     versions = {key: found.get(key) for key in VERSIONS}
     ids, estimates, beside = None, {}, influence_path(path)

@@ -12,12 +12,24 @@ from typing import Any, NamedTuple
 
 from burnish.errors import InputError
 from burnish.files import card_path, read_json
+from burnish.metrics.intervals import Change, unpaired_change
 from burnish.metrics.metric import METRICS
-from burnish.report.checks import EVALUATION, check_facts, check_fields
+from burnish.report.checks import (
+    CHANGE,
+    EVALUATION,
+    INTERVAL,
+    check_facts,
+    check_fields,
+    check_intervals,
+)
 from burnish.report.pairs import Pairs, find_pairs, read_pairs
+from burnish.report.text import share_error
 from burnish.storage.parts import find_parts
 
 SIDES = ("baseline", "refined")
+# Precision is a share of the generated images, recall and coverage are shares of the real ones.
+COUNTS = {"precision": "num_images", "recall": "num_reference_images"}
+COUNTS["coverage"] = COUNTS["recall"]
 
 
 class Scores(NamedTuple):
@@ -25,6 +37,28 @@ class Scores(NamedTuple):
 
     features: str
     sides: dict[str, dict[str, Any]]
+    changes: dict[str, dict[str, float]] = {}  # noqa: RUF012 - never written to
+    """Paired differences by key, each with ``low`` and ``high``."""
+
+    def change(self, key: str) -> Change | None:
+        """Return the difference of the sides with its interval; None where none is known.
+
+        Without a paired one the sides are taken for independent images. Results of older versions
+        have the binomial errors of shares alone.
+        """
+        if paired := self.changes.get(key):
+            return Change(*(paired[name] for name in CHANGE))
+        sides = [self.sides.get(side, {}) for side in SIDES]
+        known = [(side.get("intervals") or {}).get(key) for side in sides]
+        if all(known):
+            values = [one["value"] for one in known]
+            return unpaired_change(*values, *(one["std_error"] for one in known))
+        count = COUNTS.get(key, "")
+        shares = [(side.get(key), side.get(count)) for side in sides]
+        if any(share is None or not num for share, num in shares):
+            return None
+        errors = (share_error(share, num) for share, num in shares)
+        return unpaired_change(shares[0][0], shares[1][0], *errors)
 
     @property
     def fids(self) -> tuple[float | None, float | None]:
@@ -113,14 +147,18 @@ def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
         second = result.get("second_features")
         pairs = [result, second] if isinstance(second, dict) else [result]
         evaluations = [{side: pair.get(side) for side in SIDES} for pair in pairs]
+        changes = [pair.get("changes") or {} for pair in pairs]
+        shown.add("changes")
     else:
         shown = {key for metric in METRICS for key in (metric.key, metric.std_key)}
-        evaluations = [{"generated": result}]
+        shown |= {"intervals", "card"}
+        evaluations, changes = [{"generated": result}], [{}]
     facts = {key: value for key, value in result.items() if key not in shown}
-    return [_scores(sides, path) for sides in evaluations], facts
+    both = zip(evaluations, changes, strict=True)
+    return [_scores(sides, paired, path) for sides, paired in both], facts
 
 
-def _scores(sides: dict[str, Any], path: Path) -> Scores:
+def _scores(sides: dict[str, Any], changes: Any, path: Path) -> Scores:
     for side, found in sides.items():
         if not (isinstance(found, dict) and "fid" in found and "feature_extractor" in found):
             raise InputError(
@@ -128,13 +166,15 @@ def _scores(sides: dict[str, Any], path: Path) -> Scores:
                 "fid, a comparison has such a baseline and refined"
             )
         check_fields(found, EVALUATION, f"{path}: {side}")
+        check_intervals(found.get("intervals"), INTERVAL, f"{path}: {side}: intervals")
+    check_intervals(changes, CHANGE, f"{path}: changes")
     names = [str(found["feature_extractor"] or "unnamed features") for found in sides.values()]
     if len(set(names)) > 1:
         raise InputError(
             f"{path}: baseline and refined were scored by {' and '.join(names)}; these numbers "
             "cannot be compared"
         )
-    return Scores(names[0], sides)
+    return Scores(names[0], sides, changes)
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from burnish.files import check_target, write_aside, write_text
 from burnish.hub import shipped
+from burnish.metrics.intervals import Z95
 from burnish.metrics.metric import METRICS, metric
 from burnish.report.measured import read_tables
 from burnish.report.text import minus, number, render
@@ -133,7 +134,11 @@ def _change(values: Mapping[str, Any]) -> str:
     if "fid_change" not in values:
         return ""
     mean, std = (100 * values["fid_change"][key] for key in ("mean", "std"))
-    return minus(f"{mean:+.1f}") + (f" ± {std:.1f}" if std else "") + " %"
+    text = minus(f"{mean:+.1f}") + (f" ± {std:.1f}" if std else "") + " %"
+    known = values.get("fid_difference")
+    if known is None or abs(known["mean"]) > Z95 * known["std"]:
+        return text
+    return f"{text} \N{DAGGER}"
 
 
 def _sweeps(rows: Mapping[str, Any]) -> Sweeps:

@@ -8,7 +8,15 @@ import numpy as np
 
 from burnish.metrics.metric import DASH, METRICS, metric
 from burnish.report.inputs import Scores, Source
-from burnish.report.text import change_of, count, counted, minus, number, percent, share_error
+from burnish.report.text import (
+    change_of,
+    count,
+    counted,
+    interval_text,
+    minus,
+    number,
+    percent,
+)
 
 FID = metric("fid")
 
@@ -46,18 +54,21 @@ def _fid_sentence(scores: Scores) -> str:
     if "generated" in scores.sides:
         return f"The FID is {number(FID, scores.sides['generated']['fid'])}, {by}"
     before, after = (number(FID, fid) for fid in scores.fids)
-    verdict, relative = change_of(FID, *scores.fids)[1], percent(*scores.fids)
+    known = scores.change("fid")
+    verdict, relative = change_of(FID, *scores.fids, known)[1], percent(*scores.fids)
     amount = "" if relative is None else f", by {abs(relative):.1f}%"
     return {
         "": "The FIDs of baseline and refined images are not both known, ",
         "same": f"Refinement leaves the FID at {before}, ",
         "better": f"Refinement lowers the FID from {before} to {after}{amount}, ",
+        "unclear": f"The FID goes from {before} to {after}, which is not significant (95 % "
+        f"interval of the difference {interval_text(FID, scores.fids[1] or 0, known)}), ",
         "worse": f"Refinement raises the FID, which is worse, from {before} to {after}{amount}, ",
     }[verdict] + by
 
 
 def _second_opinion(scores: Sequence[Scores]) -> str:
-    verdicts = [change_of(FID, *one.fids)[1] for one in scores]
+    verdicts = [change_of(FID, *one.fids, one.change("fid"))[1] for one in scores]
     if len(scores) < 2 or not all(verdicts):
         return ""
     before, after = (number(FID, fid) for fid in scores[1].fids)
@@ -84,10 +95,12 @@ def features_table(scores: Scores) -> dict[str, Any]:
         for side, value in zip(sides, values, strict=True):
             std = side.get(one.std_key) if one.std_key and value is not None else None
             texts.append(number(one, value) + ("" if std is None else f" ± {std:.2f}"))
-        change, verdict = "", ""
+        row: dict[str, Any] = {"metric": one, "texts": texts, "change": "", "verdict": ""}
         if len(values) == 2:
-            change, verdict = change_of(one, values[0], values[1], _std_error(one.key, sides))
-        rows.append({"metric": one, "texts": texts, "change": change, "verdict": verdict})
+            known = scores.change(one.key)
+            row["change"], row["verdict"] = change_of(one, *values, known)
+            row["interval"] = interval_text(one, values[1] or 0, known)
+        rows.append(row)
     counts = dict.fromkeys(count(side.get("num_images")) for side in sides)
     warnings = [note for side in sides for note in side.get("warnings") or []]
     if len(counts) > 1:
@@ -98,20 +111,9 @@ def features_table(scores: Scores) -> dict[str, Any]:
     basis += "" if num_neighbors is None else f"; num_neighbors {num_neighbors}"
     return {
         "features": scores.features, "basis": basis, "sides": list(scores.sides), "rows": rows,
+        "is_paired": bool(scores.changes),
         "warnings": list(dict.fromkeys(warnings)),
     }  # fmt: skip
-
-
-def _std_error(key: str, sides: Sequence[Mapping[str, Any]]) -> float:
-    """Return the standard error of the difference of two shares; 0 where none is known.
-
-    Precision is a share of the generated images, recall and coverage are shares of the real ones.
-    """
-    of = {"precision": "num_images", "recall": "num_reference_images"}
-    of["coverage"] = of["recall"]
-    if key not in of or any(side.get(key) is None for side in sides):
-        return 0.0
-    return math.hypot(*(share_error(side[key], side.get(of[key])) for side in sides))
 
 
 def overview(sources: Sequence[Source]) -> list[list[str]]:

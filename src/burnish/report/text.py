@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from burnish.metrics.intervals import Change
 from burnish.metrics.metric import DASH, Metric
 
 
@@ -72,13 +73,12 @@ def share_error(share: float, num: int | None) -> float:
 
 
 def change_of(
-    metric: Metric, baseline: float | None, refined: float | None, std_error: float = 0.0
+    metric: Metric, baseline: float | None, refined: float | None, interval: Change | None = None
 ) -> tuple[str, str]:
     """Return the change of the full numbers as text, and what it is in a word.
 
-    It is "better" or "worse"; "same" if the rounded numbers are the same; "unclear" if it is less
-    than two standard errors of the difference, ``std_error``, 0 where none is known; and "" if a
-    number is missing.
+    It is "better" or "worse"; "same" if the rounded numbers are the same; "unclear" if 0 lies in
+    the ``interval`` of the difference, None where none is known; and "" if a number is missing.
     """
     if baseline is None or refined is None or not math.isfinite(refined - baseline):
         return DASH, ""
@@ -88,7 +88,15 @@ def change_of(
     change, relative = f"{refined - baseline:+.{decimals}f}", percent(baseline, refined)
     if relative is not None:
         change += f" ({relative:+.1f}%)"
-    if abs(refined - baseline) < 2 * std_error:
+    if interval is not None and not interval.is_significant:
         return minus(change), "unclear"
     is_better = (refined > baseline) == (metric.better == "higher")
     return minus(change), "better" if is_better else "worse"
+
+
+def interval_text(metric: Metric, value: float, interval: Change | None) -> str:
+    """Return the interval of a difference as ``[low, high]``, "" where there is none."""
+    if interval is None:
+        return ""
+    low, high = (f"{one:+.{metric.decimals(value)}f}" for one in (interval.low, interval.high))
+    return minus(f"[{low}, {high}]")

@@ -22,6 +22,7 @@ from burnish.refinement.labels import choose_labels
 from burnish.refinement.presets import settings_for
 from burnish.refinement.settings import RefineSettings
 from burnish.report.checks import EVALUATION, MADE, check_fields
+from burnish.report.comparison import changes_of
 from burnish.schema import plain
 from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.baselines import apply_baseline
@@ -124,6 +125,18 @@ class Cache:
             raise InputError(f"{path} or {card.name} lacks what was measured; delete both")
         found.pop("generated", None)  # a path in this folder
         return {"seconds": made["seconds"], "nfe": made.get("mean_num_steps", 0.0), **found}
+
+    def change(self, row: Row, seeds: str, scorer: Scorer) -> dict[str, float] | None:
+        """Return how a row changes the FID of the same images, with its interval.
+
+        None if the scores in the cache were made before scores had intervals.
+        """
+        keys = (self._key(one, seeds) for one in (row.unchanged(), row))
+        paths = [self.folder / f"{key}.{scorer.key}.json" for key in keys]
+        try:
+            return changes_of(*paths).get("fid")
+        except InputError:
+            return None
 
     def _key(self, row: Row, seeds: str) -> str:
         """Return the hash that a row's images are kept under."""

@@ -1,5 +1,6 @@
 """The demo: sample, refine, score and report once, with models that ship in the package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ from burnish.jobs.evaluate import plan_evaluate
 from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
 from burnish.metrics.metric import METRICS
+from burnish.report.comparison import changes_of
 from burnish.report.page import write_report
 
 
@@ -48,13 +50,7 @@ def demo(
     generator, guide = load_generator(data), load_guide(data)
     sampled = plan_sample(generator, range(num_images), sides["baseline"], device=device).run()
     done = plan_refine(sides["baseline"], guide, sides["refined"], device=device).run()
-    first, second = (
-        {
-            side: plan_evaluate(path, f"{data}/{features}", device=device).run()
-            for side, path in sides.items()
-        }
-        for features in ("plain", "wide")
-    )
+    first, second = (_scores(sides, f"{data}/{one}", device) for one in ("plain", "wide"))
     result: dict[str, Any] = {
         "guide": guide.card["name"],
         "generator": generator.card["name"],
@@ -69,6 +65,17 @@ def demo(
     write_json(out / "result.json", result)
     write_report([out], out / "report.html")
     return result
+
+
+def _scores(sides: Mapping[str, Path], reference: str, device: str) -> dict[str, Any]:
+    """Return the result of each side, and as ``changes`` their paired differences."""
+    with TemporaryDirectory() as folder:
+        places = {side: Path(folder) / f"{side}.json" for side in sides}
+        found: dict[str, Any] = {
+            side: plan_evaluate(path, reference, out=places[side], device=device).run()
+            for side, path in sides.items()
+        }
+        return {**found, "changes": changes_of(*places.values())}
 
 
 def _claim(out: Path, data: str, force: bool) -> None:

@@ -1,5 +1,6 @@
 """Measure a table: every row on every range of seeds with every feature extractor."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
@@ -49,7 +50,8 @@ def measure(tables: Tables, name: str, cache: Cache, real: Path | None = None) -
     for seeds, (label, row), (features, scorer) in bar(points, name):
         before = cache.score(row.unchanged(), seeds, scorer)["fid"]
         scores = cache.score(row, seeds, scorer)
-        place = {"row": label, "seeds": seeds, "features": features}
+        place: dict[str, Any] = {"row": label, "seeds": seeds, "features": features}
+        place["fid_difference"] = cache.change(row, seeds, scorer)
         results.append({**place, "fid_baseline": before, **scores})
     return {
         "data": tables.data,
@@ -71,7 +73,8 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[st
 
     Besides the metrics there are ``fid_baseline``, ``nfe`` of the guide per image and
     ``fid_change``, FID / fid_baseline - 1, range by range. ``std`` is the sample standard
-    deviation, 0 for one range. Missing values are left out.
+    deviation, 0 for one range. Missing values are left out. Of ``fid_difference``, the mean paired
+    difference, it is the standard error, from the images of all ranges.
     """
     found: dict[str, dict[str, Any]] = {}
     for features, row in dict.fromkeys((r["features"], r["row"]) for r in results):
@@ -81,7 +84,13 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[st
             r["fid"] / r["fid_baseline"] - 1 for r in mine if r.get("fid_baseline")
         ]
         known = {key: [v for v in given if v is not None] for key, given in values.items()}
-        found.setdefault(features, {})[row] = {k: _mean_and_std(v) for k, v in known.items() if v}
+        one = {k: _mean_and_std(v) for k, v in known.items() if v}
+        changes = [r["fid_difference"] for r in mine if r.get("fid_difference")]
+        if len(changes) == len(mine):
+            error = math.hypot(*(change["std_error"] for change in changes)) / len(mine)
+            mean = statistics.mean(change["difference"] for change in changes)
+            one["fid_difference"] = {"mean": mean, "std": error}
+        found.setdefault(features, {})[row] = one
     return found
 
 
