@@ -33,14 +33,14 @@ from burnish.training.train import train
 # gradient of 1e-9, so that a single weight may go the other way; on the mean none does.
 TOLERANCE = 1e-5
 JOINT = JointConfig(
-    {"name": "resnet", "width": 8, "num_blocks": 1},
+    {"name": "resnet", "width": 4, "num_blocks": 1},
     training=replace(
-        SHORT, num_steps=6, batch_size=32, learning_rate=1e-2, flip=True, log_every=1,
-        validate_every=2, save_every=3,
+        SHORT, num_steps=4, batch_size=32, learning_rate=1e-2, flip=True, log_every=1,
+        validate_every=2, save_every=2,
     ),
     real_attack=AttackConfig(eps=0.5, step_size=0.25, num_steps=2),
     generated_attack=AttackConfig(eps=math.inf, step_size=0.1, num_steps=1, random_start=False),
-    growth=GrowthConfig("auc", every=2, threshold=0.45, max_steps=3),
+    growth=GrowthConfig("auc", every=1, threshold=0.45, max_steps=3),
 )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def assert_close(found, expected):
 def test_two_processes_train_as_one_does_and_resume_after_one_was_killed(experiment, tmp_path):
     train("joint", experiment, out=tmp_path / "one")
     expected, log = weights_of(tmp_path / "one"), log_of(tmp_path / "one")
-    assert launch(experiment, tmp_path / "two", dies_at=4)[1] == -signal.SIGKILL
+    assert launch(experiment, tmp_path / "two", dies_at=3)[1] == -signal.SIGKILL
     assert not (tmp_path / "two" / "it" / "joint" / "model.safetensors").exists()
     assert launch(experiment, tmp_path / "two") == [0, 0]
     assert_close(weights_of(tmp_path / "two"), expected)

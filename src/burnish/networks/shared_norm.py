@@ -42,13 +42,15 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """Normalize ``[B, C, H, W]`` by the moments of all processes if in train mode."""
         if not self.training or not distributed.is_initialized():
             return super().forward(input)
-        world = distributed.get_world_size()
         values = input.float()
-        center = _Sum.apply(values.mean((0, 2, 3))) / world
-        values = values - _wide(center)
-        variance = _Sum.apply(values.square().mean((0, 2, 3))) / world
-        self._remember(center.detach(), variance.detach(), world * input[:, 0].numel())
-        values = values * _wide((variance + self.eps).rsqrt())
+        variances, centers = torch.var_mean(values, (0, 2, 3), correction=0)
+        # Of each process [2, C]; merged by Chan's formula, which subtracts no large numbers.
+        moments = _Gather.apply(torch.stack([centers, variances]))
+        center = moments[:, 0].mean(0)
+        variance = (moments[:, 1] + (moments[:, 0] - center).square()).mean(0)
+        count = len(moments) * input[:, 0].numel()
+        self._remember(center.detach(), variance.detach(), count)
+        values = (values - _wide(center)) * _wide((variance + self.eps).rsqrt())
         if self.affine:
             values = values * _wide(self.weight) + _wide(self.bias)
         return values.to(input.dtype)
@@ -66,20 +68,20 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1, count - 1)), weight)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over processes; its gradient is the sum of theirs."""
+class _Gather(torch.autograd.Function):
+    """The values of all processes, ``[P, ...]``; their gradients are summed over processes."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        values = values.clone()
-        distributed.all_reduce(values)
-        return values
+        parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, values.contiguous())
+        return torch.stack(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
-        return total
+        return total[distributed.get_rank()]
 
 
 def _wide(values: Tensor) -> Tensor:
