@@ -15,6 +15,7 @@ Features are kept in a folder, and a call for other tools adds to what is there.
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ class Setup:
 
     def __init__(self, work: Path, generated: Path, reference: Path, counts: tuple[int, int]):
         self.work, self.counts = work, counts
+        self.subset_size = min(1000, *counts)  # of the KID; torch-fidelity refuses a larger one
         self.folders = [work / "generated", work / "reference"]
         work.mkdir(parents=True, exist_ok=True)
         for folder, source, count in zip(
@@ -73,6 +75,7 @@ class Setup:
     def ours(self, protocol: str) -> Values:
         """Return what burnish computes by a protocol."""
         how = PROTOCOLS[protocol]
+        how = replace(how, subsets=replace(how.subsets, subset_size=self.subset_size))
         with patch.object(inception, "load_inception", self.network):
             extractor = FidelityExtractor(how.extractor)
         sides = [
@@ -107,16 +110,22 @@ def _network() -> torch.nn.Module:
 
 
 def torch_fidelity(setup: Setup) -> Values:
-    """Run torch-fidelity."""
-    from torch_fidelity import calculate_metrics
+    """Run torch-fidelity; its network is laid out channels-last, which is faster."""
+    from torch_fidelity import calculate_metrics, metrics
 
     one, two = map(str, setup.folders)
-    found = calculate_metrics(
-        input1=one, input2=two, cuda=False, isc=True, fid=True, kid=True, prc=True, verbose=False,
-        feature_extractor="inception-v3-compat", batch_size=16,
-        feature_extractor_weights_path=str(setup.weights), cache_root=str(setup.work / "cache"),
-        input1_cache_name="generated", input2_cache_name="reference",
-    )  # fmt: skip
+    make = metrics.create_feature_extractor
+    with patch.object(
+        metrics, "create_feature_extractor",
+        lambda *args, **kwargs: make(*args, **kwargs).to(memory_format=torch.channels_last),
+    ):  # fmt: skip
+        found = calculate_metrics(
+            input1=one, input2=two, cuda=False, isc=True, fid=True, kid=True, prc=True,
+            verbose=False, feature_extractor="inception-v3-compat", batch_size=16,
+            kid_subset_size=setup.subset_size, cache_root=str(setup.work / "cache"),
+            feature_extractor_weights_path=str(setup.weights),
+            input1_cache_name="generated", input2_cache_name="reference",
+        )  # fmt: skip
     names = {
         "inception_score": "inception_score_mean", "fid": "frechet_inception_distance",
         "kid": "kernel_inception_distance_mean", "precision": "precision", "recall": "recall",
@@ -192,7 +201,8 @@ def torchmetrics(setup: Setup) -> Values:
         for folder in setup.folders
     ]  # fmt: skip
     given = Given()
-    fid, kid = FrechetInceptionDistance(given), KernelInceptionDistance(given)
+    fid = FrechetInceptionDistance(given)
+    kid = KernelInceptionDistance(given, subset_size=setup.subset_size)
     score = InceptionScore(given)
     for metric in (fid, kid):
         metric.update(sides[1]["f"], real=True)

@@ -42,6 +42,8 @@ def test_the_list_of_protocols_is_sound():
         assert one.name == name and one.explanation.endswith(".") and set(one.metrics) <= known
     with pytest.raises(InputError, match="did you mean 'torchmetrics'"):
         protocol("torchmetric")
+    with pytest.raises(InputError, match="unknown protocol '5'"):
+        evaluate(rows(0, 9, 2), rows(1, 9, 2), protocol=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (40, 24), (400, 310)])

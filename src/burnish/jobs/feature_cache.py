@@ -90,6 +90,8 @@ class CachedExtractor:
         cpu = torch.backends.cpu.get_cpu_capability(), platform.machine()
         where = cpu if device.type == "cpu" else torch.cuda.get_device_name(device)
         facts = self.sha256, tuple(images_uint8.shape), torch.__version__, CPU_BATCH_SIZE, where
+        # The last layer of Inception is not in its hash, and may come later.
+        facts += (getattr(self._extractor, "lacks", ""),)
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(images_uint8.cpu().contiguous().numpy())
         name = digest.hexdigest()

@@ -68,7 +68,7 @@ def evaluate(
         InputError: There are fewer than two images on a side, features are missing, NaN or of
             different sizes, or the reference was made with another extractor.
     """
-    how = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    how = find_protocol(protocol)
     if num_neighbors is not None:
         read(Annotated[int, Range(1, 1e6)], num_neighbors, "num_neighbors")
     if seed is not None:
@@ -129,7 +129,7 @@ def compare(
     Raises:
         InputError: There are fewer than two images on a side, or the features do not fit.
     """
-    how = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    how = find_protocol(protocol)
     neighbors = asdict(how.neighbors)
     neighbors["num_neighbors"] = k = num_neighbors or how.neighbors.num_neighbors
     seed = how.seed if seed is None else seed

@@ -154,8 +154,10 @@ PROTOCOLS = {one.name: one for one in (
 )}  # fmt: skip
 
 
-def protocol(name: str) -> Protocol:
-    """Return the protocol of a name; InputError if there is none."""
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, list(PROTOCOLS))
-    return PROTOCOLS[name]
+def protocol(given: Protocol | str) -> Protocol:
+    """Return the protocol of a name, or the given one; InputError if there is none."""
+    if isinstance(given, Protocol):
+        return given
+    if not isinstance(given, str) or given not in PROTOCOLS:
+        raise unknown("protocol", given, list(PROTOCOLS))
+    return PROTOCOLS[given]
