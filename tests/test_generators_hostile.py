@@ -73,7 +73,8 @@ FAULTS = {
         lambda p: saved(p, {**biggan(), "blocks.0.0.bn1.bn.accumulation_counter": torch.ones(1)}),
         "standing statistics"),
     "BigGAN: a gap among blocks": (
-        lambda p: saved(p, without(biggan(), *(f"blocks.1.0.conv1.{k}" for k in ("weight", "u0")))),
+        lambda p: saved(p, {k: v for k, v in biggan().items() if ".1.0.conv1.w" not in k
+                            and ".1.0.conv1.u" not in k}),
         "blocks are numbered"),
     "BigGAN-deep: no v": (
         lambda p: saved(p, without(biggan_deep(), "generator.gen_z.weight_v")), "weight_v"),
