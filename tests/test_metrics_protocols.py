@@ -214,6 +214,18 @@ def test_spatial_features_are_mixed_6_in_the_order_row_column_channel():
     assert spatial.min() >= 0 and spatial.max() > 0  # after the ReLU
 
 
+def test_features_are_those_of_the_network_of_pytorch_fid(monkeypatch):
+    from pytorch_fid import inception as theirs
+
+    state = inception.load_inception().state_dict()
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: state)
+    images = torch.randint(0, 256, (2, 3, 48, 40), dtype=torch.uint8)
+    with torch.inference_mode():
+        wanted = theirs.InceptionV3([3]).eval()(images / 255)[0].flatten(1)
+    found = FidelityExtractor("inception-v3-compat:pytorch-fid")(images).features
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
 def test_the_names_of_resizers_are_other_extractors():
     images = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
     one, other = (FidelityExtractor(f"inception-v3-compat{way}") for way in ("", ":clean"))

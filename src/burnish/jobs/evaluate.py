@@ -204,7 +204,8 @@ def plan_evaluate(
     except RuntimeError as error:
         shape = list(file.image_shape)
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
-    real = known_reference(reference, extractor) or images_of(reference, given.batch_size)
+    quick = cached(extractor, spatial=False, wanted=given.cache)  # for the images of ADM's files
+    real = known_reference(reference, quick) or images_of(reference, given.batch_size)
     if isinstance(real, Reference):
         real.check_size(first.features.shape[1], extractor.name)
     count = real.num_images if isinstance(real, Side) else 0
