@@ -4,6 +4,7 @@ import math
 import pickle
 import sys
 import types
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -202,7 +203,8 @@ def write(path, kwargs, state, kind="EDMPrecond", protocol=4, half=False):
     root, inner = Persistent(), Persistent()
     inner.enc, inner.dec = nn.ModuleDict(), nn.ModuleDict()
     for name, values in state.items():
-        here, values = inner, values.half() if half else values
+        here: Any = inner
+        values = values.half() if half else values
         *parents, last = name.split(".")
         for parent in parents:
             children = here._modules

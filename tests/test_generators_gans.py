@@ -1,5 +1,7 @@
 """GANs of others: files in their own formats give the images of their own formulas."""
 
+from typing import Any
+
 import pytest
 import torch
 from generator_files import (
@@ -40,7 +42,7 @@ def test_images_are_those_of_the_original_formula(name, legacy, tmp_path):
     make, formula, num_classes, shape = FILES[name]
     state, path = make(), tmp_path / "G.pth"
     torch.save(state, path, _use_new_zipfile_serialization=not legacy)
-    model = load_generator(path)
+    model: Any = load_generator(path)
     assert (model.num_classes, model.image_shape, model.nfe) == (num_classes, shape, 1)
     seeds, labels = [3, 8, 9], torch.tensor([1, 3, 0])
     found = model.sample(seeds, None if num_classes is None else labels).images

@@ -4,6 +4,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -39,11 +40,13 @@ def latent():
         num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, num_layers=1,
         sample_size=4, patch_size=2, num_embeds_ada_norm=1000, norm_num_groups=4,
     )  # fmt: skip
-    vae = AutoencoderKL(
+    kind: Any = AutoencoderKL
+    vae = kind(
         block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
-    return DiTPipeline(transformer.eval(), vae.eval(), DDIMScheduler())
+    scheduler: Any = DDIMScheduler()
+    return DiTPipeline(transformer.eval(), vae.eval(), scheduler)
 
 
 KINDS = {
@@ -165,11 +168,12 @@ def test_faulty_pipelines_are_refused_in_one_line(fault, folders, tmp_path, capf
 
 
 def test_options_that_a_pipeline_does_not_have(folders):
-    for options, message in (
+    faults: list[tuple[Any, str]] = [
         ({"solver": "heun"}, "no solver"),
         ({"timesteps": (5, 0)}, "takes no timesteps"),
         ({"num_steps": 0}, "1 step or more"),
         ({"family": "edm"}, "leave out --as"),
-    ):
+    ]
+    for options, message in faults:
         with pytest.raises(InputError, match=message):
             load_generator(folders["ddpm"], **options)

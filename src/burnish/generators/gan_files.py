@@ -5,6 +5,7 @@
 * ``biggan-deep``: ``pytorch_model.bin`` of pytorch-pretrained-BigGAN.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -102,9 +103,9 @@ def _folded(state: Mapping[str, Tensor], mark: str, sigma_of: Any) -> State:
         if weight is None or weight.ndim < 2 or vector.numel() != len(weight):
             raise InputError(f"{shown(name)} belongs to no weight of its size")
         matrix = weight.flatten(1).double()
-        sigma = sigma_of(matrix, vector.double().flatten(), others["weight_v"], module)
-        if not (sigma.isfinite() and sigma != 0):
-            raise InputError(f"the spectral norm of {shown(module)}weight is {sigma.item():g}")
+        sigma = float(sigma_of(matrix, vector.double().flatten(), others["weight_v"], module))
+        if not math.isfinite(sigma) or sigma == 0:
+            raise InputError(f"the spectral norm of {module}weight is {sigma:g}")
         found[f"{module}weight"] = (weight.double() / sigma).float()
     return found
 

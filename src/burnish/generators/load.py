@@ -50,9 +50,9 @@ def load_generator(
     if num_steps is not None:
         read(int, num_steps, "num_steps")
     if timesteps is not None:
-        timesteps = read(tuple[int, ...], list(timesteps), "timesteps")
-        if num_steps not in (None, len(timesteps)):
-            raise InputError(f"timesteps are {len(timesteps)} steps, not {num_steps}")
+        places: tuple[int, ...] = read(tuple[int, ...], list(timesteps), "timesteps")
+        if num_steps not in (None, len(places)):
+            raise InputError(f"timesteps are {len(places)} steps, not {num_steps}")
     path = find("generator", str(source))
     sampling = Sampling(num_steps, solver, timesteps, num_train_timesteps, truncation)
     return _load(path, str(source), family, sampling).with_precision(precision)

@@ -7,6 +7,7 @@ still to be divided by their spectral norms.
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,10 +88,11 @@ class BigGANDeep(nn.Module):
     def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return images ``[B, 3, H, W]`` in [0, 1] of latents ``[B, L]`` and labels ``[B]``."""
         given = torch.cat([latents, self.embeddings.weight.T[labels]], 1)
-        generator, stats = self.generator, _stats(self.truncation, self.num_stats)
+        generator: Any = self.generator
+        stats = _stats(self.truncation, self.num_stats)
         # The order of TensorFlow, in which the channels are last.
         hidden = generator.gen_z(given).view(len(given), 4, 4, -1).permute(0, 3, 1, 2)
-        for layer in generator.layers:  # pyright: ignore[reportGeneralTypeIssues]
+        for layer in generator.layers:
             hidden = layer(hidden, given, stats)
         hidden = torch.relu(generator.bn(hidden, None, stats))
         return torch.tanh(generator.conv_to_rgb(hidden)[:, :3].float()) / 2 + 0.5
