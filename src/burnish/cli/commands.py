@@ -17,11 +17,13 @@ from burnish.cli.evaluate import evaluate
 from burnish.cli.explain import explain
 from burnish.cli.import_ import import_
 from burnish.cli.measure import measure
+from burnish.cli.models import models
 from burnish.cli.pack import pack
 from burnish.cli.presets import presets
 from burnish.cli.refine import refine
 from burnish.cli.report import report
 from burnish.cli.sample import sample
+from burnish.cli.share import pull, push
 from burnish.cli.survey import survey
 from burnish.cli.train import train
 from burnish.cli.tune import tune
@@ -45,8 +47,11 @@ COMMANDS = (
     train,
     doctor,
     presets,
+    models,
     measure,
     pack,
+    push,
+    pull,
 )
 # These share work among processes, or may; the others would do all of it in each.
 PARALLEL = (sample, refine, evaluate, train)

@@ -164,7 +164,7 @@ def _parts(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
     if not folder.is_dir():
         if folder.exists():
             raise InputError(f"{name} is a file; say of which model: {PREFIX}ViT-B-32:{name}")
-        folder = fetch_repository("clip", name, ["*.json", "*.safetensors"], or_else=["*.bin"])
+        folder = fetch_repository("CLIP", name, ["*.json", "*.safetensors"], or_else=["*.bin"])
     values = load_json(folder / CONFIG)
     config = values.get("model_cfg") if isinstance(values, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("embed_dim"), int):

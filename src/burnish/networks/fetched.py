@@ -10,21 +10,27 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
 from burnish.errors import InputError
 
-SECONDS = 2.0
+SECONDS = 3.0
 # As torch.hub has it: weights-6726825d.pth.
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
 def unreachable(url: str) -> str:
-    """Return why what is behind an address, or its proxy, does not answer; empty if it does."""
+    """Return why what is behind an address, or its proxy, does not answer; empty if it does.
+
+    A machine that takes connections and then says nothing would be waited for for minutes by
+    libraries, so one request must be answered, however it be.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -39,14 +45,17 @@ def unreachable(url: str) -> str:
     def connect() -> None:
         try:
             socket.create_connection(where, SECONDS).close()
+            with urlopen(Request(url, method="HEAD"), timeout=SECONDS):
+                found.append("")
+        except HTTPError:
             found.append("")
-        except OSError as error:
-            found.append(error.strerror or str(error))
+        except (OSError, ValueError, HTTPException) as error:
+            found.append(getattr(error, "strerror", "") or str(error) or type(error).__name__)
 
     # In a thread, since looking up a name takes no time limit.
     thread = Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(SECONDS)
+    thread.join(2 * SECONDS)
     return f"{where[0]}: {found[0]}" if found and found[0] else "" if found else "no answer"
 
 

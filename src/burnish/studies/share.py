@@ -28,7 +28,7 @@ def push_model(
     """Upload a model of ours with its model card.
 
     Args:
-        source: A ``.safetensors`` file, the folder of a generator, or a folder in the hub's layout.
+        source: A ``.safetensors`` file, or a folder in the hub's layout.
         repo_id: ``owner/name``; created if there is none.
         evaluations: Files of ``burnish evaluate --json``, whose numbers the model card gives.
         license: Of the weights; without it, what their card says.
