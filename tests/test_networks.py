@@ -22,7 +22,16 @@ SMALL = {
     "wide_resnet": {"depth": 10, "widen_factor": 1},
     "convnet": {"widths": [4, 6], "num_features": 5},
     "pretrained": {"source": "timm/test_vit"},
+    "library": {"source": "timm/resnet10t"},
+    "cifar_resnet": {"width": 4},
+    "cifar_wide_resnet": {"depth": 10, "widen_factor": 1},
+    "deepmind_resnet": {"width": 4},
+    "deepmind_wide_resnet": {"depth": 10, "widen_factor": 1},
+    "crown_resnet": {"width": 4, "side": 12},
+    "plain_conv_net": {"side": 12},
 }
+# These give images, or take more than numbers; each has tests of its own.
+OTHERS = {"decoder", "gaussian", "residual", "mimicry", "biggan", "biggan_deep", "clip"}
 
 
 def small(name, **more) -> Any:
@@ -34,8 +43,7 @@ def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-# The others give images; see test_generators_latent.py and test_refinement_learned.py.
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"decoder", "gaussian", "residual"}))
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - OTHERS))
 def test_every_network_builds_and_gives_logits(name):
     size = 160 if name == "pretrained" else 12
     logits = small(name)(torch.rand(2, 3, size, size))
