@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-BATCH_SIZE, NUM_BATCHES, NUM_IMAGES, ROUNDS = 128, 40, 10_000, 3
+BATCH_SIZE, NUM_BATCHES, NUM_IMAGES, ROUNDS = 128, 30, 10_000, 3
 COUNTS = (1_000, 10_000, 100_000)
 
 
