@@ -32,7 +32,8 @@ from burnish.metrics.moments import Array
 BLOCK, NUM_HALVINGS = 1024, 200
 # So many neighbors of each image are kept, of which half are in its half: k of them nearly always.
 SPARE = 12
-MAX_PAIRS = 2**26
+# More would take over 200 MB; recall and coverage then have no interval.
+MAX_PAIRS = 2**24
 
 
 class Neighborhoods:
@@ -94,10 +95,12 @@ class NeighborEstimator:
                 recalled[j : j + BLOCK] |= (
                     block <= squares[i : i + BLOCK, self._k - 1, None]
                 ).any(0)
+                if sum(len(part[0]) for part in pairs) > MAX_PAIRS:
+                    continue
                 a, b = torch.nonzero(block <= squares[i : i + BLOCK, -1:], as_tuple=True)
-                pairs.append((a + i, b + j, block[a, b]))
+                pairs.append(((a + i).int(), (b + j).int(), block[a, b]))
                 a, b = torch.nonzero(block <= self._wide[j : j + BLOCK], as_tuple=True)
-                members.append((a + i, b + j))
+                members.append(((a + i).int(), (b + j).int()))
         inside = (around > 0).double().numpy()
         share = around.double().numpy() / self._k
         found = {
