@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from burnish.errors import InputError, shown
@@ -104,7 +105,7 @@ def compare(
     num_neighbors: int | None = None,
     seed: int | None = None,
     spatial: Array | None = None,
-    labels: Array | None = None,
+    labels: NDArray[Any] | None = None,
     validation: Reference | None = None,
     extrapolate: bool = False,
     influences: dict[str, Estimate] | None = None,
