@@ -53,6 +53,7 @@ def test_every_format_gives_the_images_of_any_rows(suffix, channels, tmp_path):
         (data[rows].samples(), whole[rows].samples()),
     ]:
         assert torch.equal(found.images, expected.images)
+        assert found.labels is not None and expected.labels is not None
         assert torch.equal(found.labels, expected.labels)
         assert torch.equal(found.ids, expected.ids)
     assert data.pixel_mean == whole.pixel_mean

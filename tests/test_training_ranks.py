@@ -149,12 +149,12 @@ def test_random_starts_of_parts_are_those_of_the_whole(guide, monkeypatch):
     draw = L2Ball.random_start
     monkeypatch.setattr(L2Ball, "random_start", lambda *a: starts.append(draw(*a)) or starts[-1])
     images, labels = torch.rand(8, 1, 8, 8), torch.arange(8) % 4
-    sides = [Samples(images, labels, torch.arange(8))] * 2
+    side = Samples(images, labels, torch.arange(8))
     for parts in (1, 4):
         loss = JointLoss(replace(JOINT, accumulate=parts))
         torch.manual_seed(torch.Generator().initial_seed())
         for rows in (slice(i, i + 8 // parts) for i in range(0, 8, 8 // parts)):
-            loss(guide, tuple(side[rows] for side in sides), 0)
+            loss(guide, (side[rows], side[rows]), 0)
     # Each part draws for the whole batch, and the same.
     assert len(starts) == 5 and all(torch.equal(starts[1], one) for one in starts[2:])
 
