@@ -64,11 +64,11 @@ def test_truncation_takes_its_own_statistics(tmp_path):
     torch.save(state, path)
     labels, noise = torch.tensor([1, 2]), Streams([3, 4], "noise").normal((6,))
     found = {}
-    for t in (0.4, 0.43, 1.0):  # between two rows of statistics, too
+    for t in (0.4, 0.435, 1.0):  # between two rows of statistics, too
         found[t] = load_generator(path, truncation=t).sample([3, 4], labels).images
         expected = biggan_deep_images(state, truncated(noise, t), labels, t)
         torch.testing.assert_close(found[t], expected, rtol=0, atol=2e-5)
-    assert (found[0.4] - found[0.43]).abs().max() > 1e-3
+    assert (found[0.4] - found[0.435]).abs().max() > 1e-3
     for wrong in (0.0, 1.1):
         with pytest.raises(InputError, match="truncation must be above 0"):
             load_generator(path, truncation=wrong)

@@ -166,3 +166,13 @@ def test_half_precision_is_inside_the_network_alone(precision, near):
     assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < near
     low = {name for name, dtype in seen.items() if dtype != torch.float32}
     assert low == {"mid_block.resnets.0.conv1"} and len(seen) == 4
+
+
+def test_the_network_sees_the_very_times_of_diffusers():
+    """Of 1095.5, the rounding of a logarithm in float32 would change the embedding by 1e-4."""
+    model, seen = tiny(timesteps=(39, 22, 7, 0)), []
+    model.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1][0].item()))
+    model.sample(SEEDS, LABELS)
+    scheduler = CMStochasticIterativeScheduler()
+    scheduler.set_timesteps(timesteps=[39, 22, 7, 0])
+    assert seen == scheduler.timesteps.float().tolist()
