@@ -1,6 +1,7 @@
 """Vision transformers: formats of weights, resizing, scaling, positions and the token taken."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def random_state(name, **more):
 
 def pillow(images, side, scaling):
     arrays = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in images]
-    resized = [one.resize((side, side), Image.Resampling.BICUBIC) for one in arrays]
+    resized: list[Any] = [one.resize((side, side), Image.Resampling.BICUBIC) for one in arrays]
     levels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()
     return scale(levels, scaling)
 
@@ -122,7 +123,8 @@ def test_clip_is_that_of_open_clip(cache, name, width, quick):
             levels = F.interpolate(IMAGES.float(), (336, 336), mode="bicubic", antialias=True)
             expected = theirs.encode_image(scale(levels, OPENAI), normalize=True)
         else:  # dgm-eval leaves the projection out
-            theirs.visual.proj = None
+            visual: Any = theirs.visual
+            visual.proj = None
             expected = theirs.visual(pillow(IMAGES, 224, OPENAI))
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
@@ -142,7 +144,7 @@ def test_siglip_and_mae_are_those_of_timm(cache, name, scaling):
     save_file(state, cache / f"{plain}.safetensors")
     network = timm.create_model(one.timm, num_classes=0, **dict(one.options)).eval()
     network.load_state_dict(state)
-    settings = timm.get_pretrained_cfg(one.timm)
+    settings: Any = timm.get_pretrained_cfg(one.timm)
     assert settings.input_size == (3, one.side, one.side)
     assert (settings.mean, settings.std) == one.scaling == scaling
     with torch.no_grad():
@@ -153,7 +155,7 @@ def test_siglip_and_mae_are_those_of_timm(cache, name, scaling):
 def test_names_and_repositories_are_those_of_timm():
     assert {"dinov2-vit-l-14:dgm", "dinov2-vit-l-14:edm2"} <= set(known_extractors())
     for one in BACKBONES.values():
-        settings = timm.get_pretrained_cfg(one.timm)
+        settings: Any = timm.get_pretrained_cfg(one.timm)
         assert settings.hf_hub_id == one.repository
         assert (settings.mean, settings.std) == one.scaling
         assert settings.input_size[-1] == (one.native_side or one.side)

@@ -1,6 +1,7 @@
 """Neighborhoods: exact by screening, in bounded memory, and in the arithmetic of other tools."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_the_bound_of_float32_products_holds_and_is_needed():
 
 def test_they_are_those_of_prdc_and_of_torch_fidelity():
     generated, reference = normal(23, 400, 20, shift=0.2), normal(24, 350, 20)
-    sides = {"generated": generated, "reference": reference}
+    sides: dict[str, Any] = {"generated": generated, "reference": reference}
     theirs = compute_prdc(reference.astype(float), generated.astype(float), 5)
     found = precision_recall(**sides, num_neighbors=5, closed=False)
     assert found == pytest.approx(theirs, abs=1e-12)
@@ -121,13 +122,13 @@ def test_half_precision_rounds_inputs_norms_products_and_sums():
 def test_rounding_to_half_makes_ties_and_one_large_number_makes_a_block_float32(monkeypatch):
     # Norms of 400: squares of distances are multiples of 1/4 .. 1/2, many of them equal.
     generated, reference = normal(25, 300, 400), normal(26, 300, 400)
-    sides = {"generated": generated, "reference": reference}
+    sides: dict[str, Any] = {"generated": generated, "reference": reference}
     exact = precision_recall(**sides)
     half = precision_recall(**sides, arithmetic="float16")
     assert half["precision"] > exact["precision"] and half["recall"] > exact["recall"]
     # 300 squared is beyond float16, so that all blocks that hold it are done in float32.
     outlier = np.full((1, 400), 300.0)
-    large = {side: np.r_[rows, outlier] for side, rows in sides.items()}
+    large: dict[str, Any] = {side: np.r_[rows, outlier] for side, rows in sides.items()}
     single = precision_recall(**large, arithmetic="float16")
     assert single == pytest.approx(precision_recall(**large), abs=1e-9)
     # In other blocks nothing changes. (The large number comes last, in a block of its own.)

@@ -93,7 +93,7 @@ class CachedExtractor:
         # The last layer of Inception is not in its hash, and may come later.
         facts += (getattr(self._extractor, "lacks", ""),)
         digest = hashlib.sha256(repr(facts).encode())
-        digest.update(images_uint8.cpu().contiguous().numpy())
+        digest.update(images_uint8.cpu().contiguous().numpy().data)
         name = digest.hexdigest()
         return self._folder / name[:2] / f"{name}.safetensors"
 
@@ -116,7 +116,7 @@ def _sha256(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, values in sorted(tensors.items()):
         digest.update(f"{name} {values.dtype} {list(values.shape)} ".encode())
-        digest.update(values.numpy())
+        digest.update(values.numpy().data)
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ in memory, some 50 MB at D = 2048, whatever N is.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ def distances(x: Array, y: Array, arithmetic: Arithmetic, center: Array) -> Iter
     if arithmetic == "float16":
         yield from _adm(x, y)
         return
+    a: Any
     for rows in cut(len(x)):
         a = x[rows].astype(np.float64) - center if arithmetic == "float64" else _single(x[rows])
         for columns in cut(len(y)):

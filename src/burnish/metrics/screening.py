@@ -189,7 +189,8 @@ def _decide(
     low: Array, a: _Side, b: _Side, rows: slice, columns: slice, borders: dict[bool, Array],
     closed: bool,
 ) -> dict[bool, tuple[Integers, Integers]]:  # fmt: skip
-    below, found = np.less_equal if closed else np.less, {}
+    below = np.less_equal if closed else np.less
+    found: dict[bool, tuple[Integers, Integers]] = {}
     for which, border in borders.items():
         i, j = np.nonzero(low <= _up(border))
         edge = border[i * (not which), j * which]
@@ -198,7 +199,8 @@ def _decide(
         (unsure,) = np.nonzero(~inside)
         if len(unsure) > MAX_UNDECIDED * low.size:
             exact = squares(a.centered(rows), b.centered(columns))
-            return {which: np.nonzero(below(exact, one)) for which, one in borders.items()}
+            decided = {which: below(exact, one) for which, one in borders.items()}
+            return {which: (w.nonzero()[0], w.nonzero()[1]) for which, w in decided.items()}
         exact = _exact(a, b, i[unsure] + rows.start, j[unsure] + columns.start)
         inside[unsure] = below(exact, edge[unsure])
         found[which] = i[inside], j[inside]
