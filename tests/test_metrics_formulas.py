@@ -131,9 +131,7 @@ def test_precision_and_recall_are_not_swapped():
     assert found["precision"] < 0.1 and found["recall"] > 0.95 and found["density"] < 0.1
 
 
-@pytest.mark.parametrize("block", [1024, 17])
-def test_precision_and_recall_in_blocks_and_in_float64(monkeypatch, block):
-    monkeypatch.setattr(formulas, "BLOCK", block)
+def test_precision_and_recall_in_float64():
     generated, reference = normal(12, 90, 5, shift=0.4), normal(13, 70, 5)
     precision, recall = calculate_precision_recall_full(
         torch.from_numpy(generated).double(), torch.from_numpy(reference).double(), 4
