@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from burnish.errors import InputError
 from burnish.metrics.intervals import Estimate
 from burnish.metrics.moments import Array, Moments
 
 BLOCK = 1024
+Rows = NDArray[np.intp]
 
 
 class FrechetEstimator:
@@ -52,6 +54,7 @@ class FrechetEstimator:
         """Return the distance of features ``[N, D]`` of at least two images."""
         _check(features, len(self._mu))
         mean, scale = features.mean(0, dtype=np.float64), len(features) - 1
+        half = self._root  # replaced where N > D
         shift, blocks = mean - self._mu, range(0, len(features), BLOCK)
         influence, squares = np.empty(len(features)), np.empty(len(features))
         if len(features) <= len(mean):
@@ -211,7 +214,7 @@ class SlicedEstimator:
             yield torch.cat(blocks, dim=1).numpy()
 
 
-def _quantiles(count: int, other: int) -> tuple[Array, Array, Array]:
+def _quantiles(count: int, other: int) -> tuple[Array, Rows, Rows]:
     """Return the widths of the joint steps of two quantile functions, and the rows in both."""
     edges = np.union1d(np.arange(1, count + 1) * other, np.arange(1, other + 1) * count)
     widths = np.diff(edges, prepend=0)

@@ -23,6 +23,8 @@ The halves follow from N and a seed alone: in a difference of two sets of the sa
 order, both are halved alike, and what they share cancels.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -131,7 +133,7 @@ class NeighborEstimator:
         return found
 
 
-def _difference(found: Array, by_first: Array, signs: Array) -> tuple[float, float]:
+def _difference(found: Any, by_first: Any, signs: Array) -> tuple[float, float]:
     """Return how much more of the real images one half finds than the other; and with signs."""
     more = np.zeros(len(signs))
     more[found[by_first]] = 1

@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from burnish.errors import InputError
 from burnish.files import write_aside
@@ -25,7 +26,7 @@ def influence_path(result: Path) -> Path:
 
 
 def write_influences(
-    path: Path, ids: Array, found: Mapping[str, Estimate], fingerprint: str
+    path: Path, ids: NDArray[np.int64], found: Mapping[str, Estimate], fingerprint: str
 ) -> None:
     """Write ``ids`` int64 ``[N]`` and a float32 member per metric, with the fingerprint.
 

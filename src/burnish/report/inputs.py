@@ -50,15 +50,16 @@ class Scores(NamedTuple):
             return Change(*(paired[name] for name in CHANGE))
         sides = [self.sides.get(side, {}) for side in SIDES]
         known = [(side.get("intervals") or {}).get(key) for side in sides]
-        if all(known):
-            values = [one["value"] for one in known]
-            return unpaired_change(*values, *(one["std_error"] for one in known))
+        first, second = known
+        if first and second:
+            errors = first["std_error"], second["std_error"]
+            return unpaired_change(first["value"], second["value"], *errors)
         count = COUNTS.get(key, "")
-        shares = [(side.get(key), side.get(count)) for side in sides]
+        shares: list[Any] = [(side.get(key), side.get(count)) for side in sides]
         if any(share is None or not num for share, num in shares):
             return None
-        errors = (share_error(share, num) for share, num in shares)
-        return unpaired_change(shares[0][0], shares[1][0], *errors)
+        (before, _), (after, _) = shares
+        return unpaired_change(before, after, *(share_error(*one) for one in shares))
 
     @property
     def fids(self) -> tuple[float | None, float | None]:

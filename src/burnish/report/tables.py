@@ -98,7 +98,7 @@ def features_table(scores: Scores) -> dict[str, Any]:
         row: dict[str, Any] = {"metric": one, "texts": texts, "change": "", "verdict": ""}
         if len(values) == 2:
             known = scores.change(one.key)
-            row["change"], row["verdict"] = change_of(one, *values, known)
+            row["change"], row["verdict"] = change_of(one, values[0], values[1], known)
             row["interval"] = interval_text(one, values[1] or 0, known)
         rows.append(row)
     counts = dict.fromkeys(count(side.get("num_images")) for side in sides)
