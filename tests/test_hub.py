@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_what_cannot_be_on_the_hub_is_not_asked_for(name, message, downloads):
 
 
 def test_the_hashes_of_what_ships_are_those_of_its_files():
-    listed = dict(reversed(line.split("  ")) for line in SUMS.read_text().splitlines())
+    listed = dict(line.split("  ")[::-1] for line in SUMS.read_text().splitlines())
     files = {p for end in ("safetensors", "npz") for p in SHIPPED.rglob(f"*.{end}")}
     assert set(listed) == {path.relative_to(SHIPPED).as_posix() for path in files}
     for name, sha256 in listed.items():
@@ -158,7 +159,7 @@ def test_what_was_pushed_into_a_folder_is_pulled_as_the_same_bytes(kind, tmp_pat
         assert out.read_bytes() == source.read_bytes()
         config = json.loads((tmp_path / "hub" / "config.json").read_text())
         assert config["network"]["name"] in ("resnet", "convnet")
-    data = ModelCard.load(tmp_path / "hub" / "README.md").data
+    data: Any = ModelCard.load(tmp_path / "hub" / "README.md").data
     assert data.license == "mit" and "burnish" in data.tags
     assert data.library_name == ("diffusers" if kind == "unet" else "burnish")
 
@@ -169,11 +170,12 @@ def test_a_generator_of_one_file_is_sampled_from_a_folder_in_the_layout(tmp_path
         "latent_size": 4, "widths": [8],
     }  # fmt: skip
     card = {"name": "small", "kind": "gan", "network": network}
-    LatentModel(build(network), card).save(tmp_path / "gan.safetensors")
+    decoder: Any = build(network)
+    LatentModel(decoder, card).save(tmp_path / "gan.safetensors")
     push_model(str(tmp_path / "gan.safetensors"), "me/it", folder=tmp_path / "hub")
     here, there = (load_generator(tmp_path / one) for one in ("gan.safetensors", "hub"))
     assert torch.equal(here.sample([3]).images, there.sample([3]).images)
-    data = ModelCard.load(tmp_path / "hub" / "README.md").data
+    data: Any = ModelCard.load(tmp_path / "hub" / "README.md").data
     assert data.pipeline_tag == "unconditional-image-generation"
 
 
@@ -183,7 +185,7 @@ def test_a_model_card_gives_numbers_in_the_format_of_the_hub(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(values))
     target = tmp_path / "hub"
     push_model(str(GUIDE), "me/it", folder=target, evaluations=[tmp_path / "r.json"])
-    data = ModelCard.load(target / "README.md").data
+    data: Any = ModelCard.load(target / "README.md").data
     assert data.pipeline_tag == "image-classification" and data.license == "other"
     found = {(one.metric_type, one.dataset_name): one.metric_value for one in data.eval_results}
     assert found[("fid", "real.npz")] == 4.25 and found[("kid", "real.npz")] == 1.5

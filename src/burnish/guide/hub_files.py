@@ -159,7 +159,8 @@ def push(
                 f"the hub cannot be reached ({reason}); burnish push --folder FOLDER writes the "
                 f"files, and 'hf upload {repo_id} FOLDER' sends them from elsewhere"
             )
-        api, hidden = HfApi(), {"private": True} if private else {}
+        hidden: dict[str, Any] = {"private": True} if private else {}
+        api = HfApi()
         try:
             api.create_repo(repo_id, exist_ok=True, **hidden)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))

@@ -41,6 +41,9 @@ class ClipClassifier(nn.Module):
         interpolation: ``bicubic`` or ``bilinear``, with antialiasing.
     """
 
+    texts: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         num_classes: Classes,
