@@ -38,8 +38,8 @@ def refine(
 
     The guide is a shipped one (fashion_mnist, cifar10, cifar10-all, cifar10-robust), a
     .safetensors file of burnish train joint, a hub id, any classifier as timm/NAME or
-    torchvision/NAME, or a CLIP as clip/NAME with --prompts or --captions. A joint guide helps on images of a generator that it was trained on; for
-    others, measure first (burnish tune).
+    torchvision/NAME, or a CLIP as clip/NAME with --prompts or --captions. A joint guide helps on
+    images of a generator that it was trained on; for others, measure first (burnish tune).
 
     A killed job goes on where it was when the same command is given again. What is finished is
     kept in OUT.job until the output is whole.
