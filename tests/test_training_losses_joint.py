@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from burnish.errors import InputError
 from burnish.samples import Samples
@@ -34,7 +36,10 @@ def buffers(guide):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_attacks_leave_no_trace_but_the_images(guide, batch, frozen):
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_attacks_leave_no_trace_but_the_images(guide, batch, frozen, precision):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    guide = Accelerator(cpu=True, mixed_precision=precision).prepare(guide)
     state, modes = buffers(guide), []
     norm = guide.network.body[1]
     norm.register_forward_hook(lambda module, *_: modes.append(module.training))

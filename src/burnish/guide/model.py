@@ -118,6 +118,9 @@ class Guide(nn.Module):
             raise ValueError("this guide is a frozen copy; freeze the original")
         frozen = copy.copy(self)
         frozen.__dict__["_modules"] = self.__dict__["_modules"].copy()
+        # Accelerate puts a forward on the instance that is bound to this guide, not to the copy.
+        for name in ("forward", "_original_forward"):
+            frozen.__dict__.pop(name, None)
         frozen.network = Frozen(self.network, precision)
         return frozen.eval()
 
