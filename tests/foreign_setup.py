@@ -44,7 +44,7 @@ def edm_pickle(path, touched, protocol=4):
 
     _reconstruct_persistent_obj.__module__ = module.__name__
     _reconstruct_persistent_obj.__qualname__ = _reconstruct_persistent_obj.__name__
-    module._reconstruct_persistent_obj = _reconstruct_persistent_obj
+    vars(module)["_reconstruct_persistent_obj"] = _reconstruct_persistent_obj
     source = f"open({str(touched)!r}, 'w')"
 
     class Persistent(nn.Module):

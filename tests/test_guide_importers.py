@@ -1,5 +1,6 @@
 """Networks of others as guides: the same logits, strictly loaded, nothing guessed."""
 
+from functools import partial
 from pathlib import Path
 
 import dill
@@ -19,6 +20,7 @@ from foreign_networks import (
     preact_resnet,
     wide_resnet,
 )  # fmt: skip
+from timm.models.convnext import ConvNeXt
 from torch.nn import functional as F
 from torchvision import models
 
@@ -35,7 +37,7 @@ from burnish.networks.verified import CrownResNet, PlainConvNet
 THIRD = Path(__file__).parents[2] / "shared" / "data" / "third_party" / "weights"
 TEST_IMAGES = Path(__file__).parents[2] / "shared/data/cifar10/test-00000-of-00001.parquet"
 needs_weights = pytest.mark.skipif(not THIRD.exists(), reason="third-party weights are not here")
-GIVEN = {"mean": MEAN, "std": STD}
+scaled = partial(Asked, mean=MEAN, std=STD)
 
 
 def bottlenecks(net, x, act):
@@ -44,15 +46,15 @@ def bottlenecks(net, x, act):
 
 RICE = Asked("robustbench/Rice2020Overfitting")
 FORMULAS = {
-    "ResNet of CIFAR": (cifar_resnet, F.relu, Asked(**GIVEN, activation="relu")),
-    "with bottlenecks": (bottlenecks, F.relu, Asked(**GIVEN, activation="relu")),
-    "with SiLU": (cifar_resnet, F.silu, Asked(**GIVEN, activation="silu")),
+    "ResNet of CIFAR": (cifar_resnet, F.relu, scaled(activation="relu")),
+    "with bottlenecks": (bottlenecks, F.relu, scaled(activation="relu")),
+    "with SiLU": (cifar_resnet, F.silu, scaled(activation="silu")),
     "with preactivation": (preact_resnet, F.relu, RICE),
-    "wide ResNet": (wide_resnet, F.relu, Asked(**GIVEN, activation="relu")),
-    "wide ResNet of DeepMind": (deepmind_wide, F.silu, Asked(**GIVEN, activation="silu")),
-    "ResNet of DeepMind": (deepmind, F.silu, Asked(**GIVEN, activation="silu")),
-    "alpha-beta-CROWN": (crown, None, Asked(**GIVEN)),
-    "plain convolutions": (plain, None, Asked(**GIVEN)),
+    "wide ResNet": (wide_resnet, F.relu, scaled(activation="relu")),
+    "wide ResNet of DeepMind": (deepmind_wide, F.silu, scaled(activation="silu")),
+    "ResNet of DeepMind": (deepmind, F.silu, scaled(activation="silu")),
+    "alpha-beta-CROWN": (crown, None, scaled()),
+    "plain convolutions": (plain, None, scaled()),
 }
 
 
@@ -64,8 +66,9 @@ def imported(content, folder, asked=None, **options):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_logits_are_those_of_the_original_formula_also_when_saved_and_loaded(name, tmp_path):
     formula, act, asked = FORMULAS[name]
-    scale = (KNOWN[asked.family].normalization,) if asked.family else ((MEAN, STD),)
-    state, images, wanted = made(formula, act, *scale[0])
+    scale = KNOWN[asked.family].normalization if asked.family else (MEAN, STD)
+    assert scale
+    state, images, wanted = made(formula, act, *scale)
     guide = imported(state, tmp_path, asked)
     save_model(tmp_path / "guide.safetensors", guide.network, guide.card)
     with torch.no_grad():
@@ -121,7 +124,7 @@ def test_wrappers_are_taken_off(name, tmp_path):
         held |= {"mu": torch.tensor(MEAN).view(1, 3, 1, 1), "sigma": torch.tensor(STD)}
         asked = Asked(activation="relu")
     else:
-        asked = Asked(**GIVEN, activation="relu")
+        asked = scaled(activation="relu")
     assert torch.allclose(imported(held, tmp_path, asked)(images), wanted, atol=1e-5)
 
 
@@ -130,14 +133,14 @@ def test_of_several_networks_one_is_chosen_by_its_number(tmp_path):
     two = {name: -values for name, values in two.items()}
     held = {"state_dict": [two, one], "err": 0.5}
     with pytest.raises(InputError, match=r"2 networks.*--index \(0: state_dict\[0\], 1: "):
-        imported(held, tmp_path, Asked(**GIVEN))
-    guide = imported(held, tmp_path, Asked(**GIVEN, index=1))
+        imported(held, tmp_path, scaled())
+    guide = imported(held, tmp_path, scaled(index=1))
     assert torch.allclose(guide(images), first, atol=1e-5)
     with pytest.raises(InputError, match="up to 1"):
-        imported(held, tmp_path, Asked(**GIVEN, index=2))
+        imported(held, tmp_path, scaled(index=2))
     resumed = {"model_state_dict": two, "ema_state_dict": one}
     with pytest.raises(InputError, match="1: ema_state_dict"):
-        imported(resumed, tmp_path, Asked(**GIVEN))
+        imported(resumed, tmp_path, scaled())
 
 
 @pytest.mark.parametrize("depth", [18, 34])
@@ -198,6 +201,7 @@ def test_a_convolutional_stem_replaces_that_of_convnext(tmp_path):
     """Of revisiting-at: two convolutions of stride 2, each with a layer norm over channels."""
     torch.manual_seed(0)
     net = timm.create_model("convnext_atto", num_classes=5).eval()
+    assert isinstance(net, ConvNeXt)
     stem = Original()
 
     def first(x, width=20):
@@ -239,7 +243,7 @@ def changed(**changes):
 
 NAN = {"conv1_of_weight": lambda w: w * torch.nan}
 NEGATIVE = {"bn1_of_running_var": lambda w: -w}
-SAID = Asked(**GIVEN, activation="relu")
+SAID = scaled(activation="relu")
 STATE = made(cifar_resnet)[0]
 REFUSED = [
     (STATE, None, "activation cannot be told.*--activation"),

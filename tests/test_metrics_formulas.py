@@ -86,9 +86,10 @@ def test_kid_is_the_unbiased_mmd():
 def test_kid_of_subsets_estimates_the_same_and_is_zero_in_mean_for_equals():
     generated, reference = normal(7, 400, 4, shift=0.5), normal(8, 500, 4)
     exact = formulas.kernel_distance(generated=generated, reference=reference)
-    subsets = {"subset_size": 100, "num_subsets": 100}
     parts = [
-        formulas.kernel_distance(generated=generated, reference=reference, **subsets, seed=seed)
+        formulas.kernel_distance(
+            generated=generated, reference=reference, subset_size=100, num_subsets=100, seed=seed
+        )
         for seed in (0, 0, 1)
     ]
     assert parts[0] == parts[1] != parts[2]

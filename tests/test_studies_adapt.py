@@ -15,7 +15,7 @@ from burnish.guide.load import load_guide
 from burnish.networks.build import build
 from burnish.refinement.presets import settings_for
 from burnish.samples import Samples
-from burnish.storage.datasets import load_dataset
+from burnish.storage.datasets import Dataset, load_dataset
 from burnish.storage.formats import open_samples, write_samples
 from burnish.studies.adapt import plan_adapt
 from burnish.studies.adapt_options import AdaptOptions, scale_of
@@ -88,8 +88,10 @@ def test_adapt_teaches_a_guide_and_tells_the_dose(digits, capsys):
     assert (digits / "mine" / "report.html").exists()
     # Nothing that was held out for the dose was trained on.
     held_out = {image.tobytes() for image in np.load("mine/held-out/generated.npz")["arr_0"]}
-    seen = plan(digits / "elsewhere").opened.data.generated.images_uint8
-    assert not held_out & {image.numpy().tobytes() for image in seen.permute(0, 2, 3, 1)}
+    seen = plan(digits / "elsewhere").opened.data.generated
+    assert isinstance(seen, Dataset)
+    channels_last = seen.images_uint8.permute(0, 2, 3, 1)
+    assert not held_out & {image.numpy().tobytes() for image in channels_last}
 
 
 def test_killed_at_five_moments_it_ends_in_the_same_bytes(digits):
