@@ -142,14 +142,9 @@ def test_the_published_networks_have_their_published_sizes():
         assert {k: v.shape for k, v in renamed.items()} == {
             k: v.shape for k, v in blank.state_dict().items()
         }
-    # 296 M parameters, as published.
-    assert round(sum(v.numel() for v in unet_meta().values()) / 1e6) == 296
+        if name == "imagenet64":  # 296 M parameters, as published
+            assert round(sum(v.numel() for v in state.values()) / 1e6) == 296
     assert len(KNOWN) == 12
-
-
-def unet_meta():
-    with torch.device("meta"):
-        return unet([192, 384, 576, 768], 3, 1000, True, [False, True, True, True])
 
 
 @pytest.mark.parametrize(("precision", "near"), [("float16", 0.01), ("bfloat16", 0.08)])

@@ -96,7 +96,7 @@ def test_running_twice_gives_the_same_bytes(job, tmp_path):
     outputs = {
         "sample": {"sampled.npz"},
         "refine": {"refined.npz", "refined.npz.ledger.parquet"},
-        "evaluate": {"scores.json"},
+        "evaluate": {"scores.json", "scores.influence.npz"},
     }[job]
     assert set(files[0]) == {"source.npz"} | outputs
 

@@ -71,9 +71,9 @@ def run(world):
     cache = Cache(work, world / "models", tables.precision)
     found = measure(tables, "all", cache, world / "real.npz")
     new = [p.name for p in work.glob("*") if before.get(p) != p.stat().st_mtime_ns]
-    images = [n for n in new if n.endswith(".npz") and not n.startswith("reference")]
+    others = ("reference", "influence")
     return found, {
-        "images": len(images),
+        "images": sum(n.endswith(".npz") and not any(o in n for o in others) for n in new),
         "ledgers": sum(n.endswith(".ledger.parquet") for n in new),
         "scores": sum(n.endswith(".json") and not n.endswith(".card.json") for n in new),
         "references": sum(n.startswith("reference") for n in new),

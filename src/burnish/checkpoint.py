@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from burnish.documents import parse_json
-from burnish.errors import InputError, shown
+from burnish.errors import InputError
 from burnish.files import write_aside
 from burnish.networks.build import build, sketch
+from burnish.networks.fit import misfit
 from burnish.networks.sizes import Channels, Side
 from burnish.schema import read
 
@@ -125,14 +126,10 @@ def load_weights(path: Path, blank: nn.Module, make: Callable[[], nn.Module]) ->
 
 def _misfit(wanted: Mapping[str, Tensor], headers: Mapping[str, Any]) -> str:
     """Return what of a header does not fit a network; empty if all does."""
-    for name in sorted(wanted.keys() | headers.keys()):
-        if name not in headers:
-            return f"{name} is missing"
-        if name not in wanted:
-            return f"{shown(name)} is one tensor too many"
-        shape, kind = list(headers[name].get_shape()), str(headers[name].get_dtype())
-        if shape != list(wanted[name].shape):
-            return f"{name} is of shape {shape}, not {list(wanted[name].shape)}"
+    if found := misfit(wanted, {name: one.get_shape() for name, one in headers.items()}):
+        return found
+    for name, header in headers.items():
+        kind = str(header.get_dtype())
         kinds = FLOATS if wanted[name].is_floating_point() else INTEGERS
         if kind not in kinds:
             return f"{name} holds {kind}, not {' or '.join(kinds)}"

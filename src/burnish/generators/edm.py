@@ -14,11 +14,11 @@ from burnish.errors import InputError, shown
 from burnish.foreign.values import Persistent, Stub
 from burnish.generators.base import Generator
 from burnish.generators.diffusion import SOLVERS, solve
-from burnish.generators.strict import fitted
 from burnish.generators.unet import Scalings
 from burnish.networks.build import outline
 from burnish.networks.edm import EDMUNet
 from burnish.networks.edm_config import EDMConfig
+from burnish.networks.fit import fitted
 from burnish.schema import read
 from burnish.seeds import Streams
 

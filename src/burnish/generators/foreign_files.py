@@ -13,9 +13,9 @@ from burnish.generators.edm import edm_generator
 from burnish.generators.gan_files import State, biggan, biggan_deep, mimicry, tensors
 from burnish.generators.latent import LatentModel
 from burnish.generators.openai import KNOWN, unet_of
-from burnish.generators.strict import fitted
 from burnish.generators.unet import Scalings
 from burnish.networks.build import build, outline, sketch
+from burnish.networks.fit import fitted
 
 GANS = {"mimicry": mimicry, "biggan": biggan, "biggan-deep": biggan_deep}
 FAMILIES = ("openai-cm", "openai-edm", *GANS, "edm")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from burnish.errors import InputError, shown
 from burnish.guide.importers.state import State
 from burnish.networks.build import outline
+from burnish.networks.fit import COUNTER
 from burnish.networks.library import WIDER, LibraryClassifier
 
 # The last layer by its name, in the libraries and in what is derived from them.
@@ -100,10 +101,7 @@ def misfits(wanted: State | dict[str, Tensor], state: State) -> list[str]:
         for name, one in wanted.items()
         if name in state and one.shape != state[name].shape
     ]
-    # Older versions of torch did not count batches; nothing depends on it.
-    missing = [
-        name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
-    ]
+    missing = [name for name in wanted if name not in state and not name.endswith(COUNTER)]
     found += [f"{name} is missing" for name in missing]
     return found + [f"{shown(name)} is left over" for name in state if name not in wanted]
 

@@ -15,6 +15,7 @@ from burnish.guide.importers.registry import FAMILIES, KNOWN, Known, Normalizati
 from burnish.guide.importers.state import Weights, choose, unwrap
 from burnish.guide.model import Guide
 from burnish.networks.build import build
+from burnish.networks.fit import COUNTER, fault
 
 LIBRARIES = ("timm", "torchvision")
 
@@ -82,12 +83,9 @@ def import_guide(path: Path, asked: Asked | None = None, known: str = "") -> Gui
             raise InputError(f"the weights do not fit: {faults[0]}{more}")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    for name, one in state.items():
-        if one.is_floating_point() and not bool(one.isfinite().all()):
-            raise InputError(f"{path}: {name} holds NaN or infinite values")
-        if name.endswith("running_var") and one.numel() and one.min() < 0:
-            raise InputError(f"{path}: {name} holds a variance below 0")
-    counts = {n: x for n, x in model.state_dict().items() if n.endswith("num_batches_tracked")}
+    if found := fault(state):
+        raise InputError(f"{path}: {found}")
+    counts = {n: x for n, x in model.state_dict().items() if n.endswith(COUNTER)}
     model.load_state_dict(counts | {name: _as(one, name) for name, one in state.items()})
     card = _card(path, checkpoint, entry, family, weights, layout, said)
     return Guide(model.eval(), card | {"network": network}).eval()
@@ -112,7 +110,7 @@ def describe(guide: Guide) -> str:
 
 
 def _as(values: torch.Tensor, name: str) -> torch.Tensor:
-    return values if name.endswith("num_batches_tracked") else values.float()
+    return values if name.endswith(COUNTER) else values.float()
 
 
 def _known(name: str, sha256: str) -> Known | None:
