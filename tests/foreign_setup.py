@@ -203,6 +203,35 @@ def planted(touched):
     }  # fmt: skip
 
 
+def amplified():
+    """Return files of a few kB that ask for far more memory or time than they hold."""
+    dag = b"\x80\x02]" + b"q\x01]h\x01ah\x01a" * 60 + b"q\x02"
+    long = b"\x80\x02](" + text("x" * 10**6) + b"q\x010"
+    encode = glob("_codecs", "encode") + b"h\1\x85R"
+    array = glob("numpy.core.multiarray", "_reconstruct") + b")R(K\1(J" + struct.pack("<i", 10**6)
+    array += b"t" + glob("numpy", "dtype") + text("u1") + b"\x85R\x89h\1tb"
+    collide = b"".join(pickle.dumps(k * (2**61 - 1), 2)[2:-1] + b"N" for k in range(1, 50_000))
+    inside = b"".join(pickle.dumps((0.5, k), 2)[2:-1] + b"N" for k in range(9))
+    view = tensor_of([10**5], [1], count=10**5)[3:-2]  # name, then tensor
+    views = b"".join(text(f"{n}") + view.removeprefix(text("w")) for n in range(100))
+    place = (
+        b"(" + text("storage") + glob("torch", "FloatStorage") + b"h\2" + text("cpu") + b"K\4tQ"
+    )
+    return {
+        "a device with a long name": dag + glob("torch", "device") + b"h\2\x85R.",
+        "a layout with a long name": dag
+        + glob("torch.serialization", "_get_layout") + b"h\2\x85R.",
+        "a storage with a long name": zipped(dag + place + b"."),
+        "an older storage with a long name": legacy(
+            dag + place.replace(b"K\4tQ", b"K\4NtQ") + b"."),
+        "a text that is encoded often": long + encode * 400 + b"e.",
+        "an array that is decoded often": long + array * 400 + b"e.",
+        "keys with one hash": b"\x80\x02}(" + collide + b"u.",
+        "keys that can be given one hash": b"\x80\x02}(" + inside + b"u.",
+        "views of one storage": zipped(b"\x80\x02}(" + views + b"u.", bytes(4 * 10**5)),
+    }  # fmt: skip
+
+
 def hostile():
     """Return damaged files, and such that would take memory or time without bound."""
     good = saved(STATE)
@@ -247,6 +276,7 @@ def hostile():
         "a missing mark": b"\x80\x02t.", "many opcodes": b"\x80\x02" + b"N0" * 2_000_000 + b"N.",
         "copies of a list": b"\x80\x02](" + b"K\1" * 300_000 + b"eq\1" + (
             glob("builtins", "list") + b"h\1\x85R0") * 100 + b"N.",
+        **amplified(),
         "no state dict": saved([1, 2, 3]), "a tensor": saved(torch.zeros(3)),
         "a whole module": saved(network()), "an index": saved({"epoch": 3}),
         "references": twice + b".",

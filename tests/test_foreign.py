@@ -133,12 +133,12 @@ def test_a_planted_pickle_is_refused_and_touches_nothing(name, tmp_path, monkeyp
 def test_a_hostile_file_is_refused_in_bounded_memory_and_time(name, tmp_path):
     path = tmp_path / "a.pt"
     path.write_bytes(HOSTILE[name])
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(InputError, match=r"a\.pt: ") as caught:
         read_checkpoint(path)
     said = str(caught.value)
     assert "\n" not in said and len(said) < 600 and said.isprintable()
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     # KiB; the largest file here has 600 kB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 

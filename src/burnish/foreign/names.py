@@ -7,13 +7,14 @@ the modules of a network), and becomes an inert :class:`Stub`; or the file is re
 could not have done harm: no checkpoint needs ``os.system``, and whoever gave it should be asked.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from burnish.errors import InputError
-from burnish.foreign.values import Array, Dtype, Name, Persistent, Storage, Stub, View
+from burnish.foreign.values import Array, Dtype, Name, Persistent, Storage, Stub, View, check_key
 
 DTYPES = {
     f"torch.{one}": getattr(torch, one)
@@ -53,6 +54,7 @@ _DILL_CALLS = (
     "dill._dill._setattr",
 )
 MAX_COPIES = 10_000_000
+ROOM = 8  # times its length: what tensors may view, those that share memory counted each
 
 
 class Maker:
@@ -60,12 +62,13 @@ class Maker:
 
     Args:
         load: Reads the file that the bytes of a storage are.
+        length: Of the file.
     """
 
-    def __init__(self, load: Callable[[bytes], Any]) -> None:
+    def __init__(self, load: Callable[[bytes], Any], length: int) -> None:
         self.ignored: set[str] = set()
         self._load = load
-        self._copied = 0
+        self._copied, self._room = 0, ROOM * length + 2**20
         self._makers: dict[str, Callable[..., Any]] = {
             "collections.OrderedDict": self._dict,
             "collections.Counter": self._dict,
@@ -81,10 +84,10 @@ class Maker:
             "_codecs.encode": self._encode,
             "copyreg._reconstructor": self._reconstruct,
             "torch.Size": lambda items=(): self._copy(tuple, items),
-            "torch.device": lambda *items: ":".join(map(str, items))[:20],
-            "torch.serialization._get_layout": lambda name: str(name)[:40],
-            "torch._utils._rebuild_tensor": lambda *args: View(*args),
-            "torch._utils._rebuild_tensor_v2": lambda *args: View(*args[:4]),
+            "torch.device": self._label,
+            "torch.serialization._get_layout": self._label,
+            "torch._utils._rebuild_tensor": self._view,
+            "torch._utils._rebuild_tensor_v2": lambda *args: self._view(*args[:4]),
             "torch._utils._rebuild_tensor_v3": self._tensor_v3,
             "torch._utils._rebuild_parameter": lambda data, *_: self._tensor(data),
             "torch._utils._rebuild_parameter_with_state": lambda data, *_: self._tensor(data),
@@ -142,6 +145,22 @@ class Maker:
         if self._copied > MAX_COPIES:
             raise InputError("it unpacks into far more than it holds; not read")
 
+    def take(self, count: int) -> None:
+        """Count bytes that are copied or viewed; raises InputError beyond a bound."""
+        self._room -= count
+        if self._room < 0:
+            raise InputError("it unpacks into far more than it holds; not read")
+
+    def _view(self, *args: Any) -> View:
+        made = View(*args)
+        self.take(math.prod(made.size) * made.storage.dtype.itemsize)
+        return made
+
+    def _label(self, *items: Any) -> str:
+        if not all(type(one) in (str, int) for one in items):
+            raise InputError("a device or layout in it has no name; damaged")
+        return ":".join(map(str, items))[:40]
+
     def _copy(self, kind: Callable[[Any], Any], items: Any) -> Any:
         if type(items) not in (list, tuple, set, frozenset):
             raise InputError("a list in it is none; damaged")
@@ -163,7 +182,7 @@ class Maker:
     def _encode(self, text: Any, coding: Any = "latin1", *_: Any) -> bytes:
         if not isinstance(text, str) or coding not in ("latin1", "latin-1", "utf-8", "ascii"):
             raise InputError("a text in it is encoded in an unknown way")
-        self.charge(len(text) // 256)
+        self.take(len(text))
         return text.encode(coding)
 
     def _bytearray(self, values: Any = b"", *coding: Any) -> bytes:
@@ -171,7 +190,7 @@ class Maker:
             return self._encode(values, *coding)
         if type(values) not in (bytes, bytearray):
             raise InputError("bytes in it are none; damaged")
-        self.charge(len(values) // 256)
+        self.take(len(values))
         return bytes(values)
 
     def _reconstruct(self, what: Any, base: Any, state: Any) -> Any:
@@ -191,7 +210,7 @@ class Maker:
             raise InputError("a tensor in it is of a type that is not read")
         count = storage.count // kind.itemsize
         view = Storage(kind, count, storage.start // kind.itemsize, None, storage.root or storage)
-        return View(view, offset, size, stride)
+        return self._view(view, offset, size, stride)
 
     def _of_type(self, function: Any, kind: Any, args: Any, *_: Any) -> View:
         del kind
@@ -204,7 +223,7 @@ class Maker:
 
     def _scalar(self, dtype: Any, content: Any = b"") -> Any:
         if isinstance(content, str):
-            content = content.encode("latin1")
+            content = self._encode(content)
         one = Array()
         one.fill(content, dtype, (), "C")
         return one.values.item() if one.values is not None else None
@@ -229,11 +248,3 @@ class Maker:
         if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
             raise InputError("an object in it is not as torch_utils.persistence writes it")
         return Persistent(meta["class_name"], meta.get("state"))
-
-
-def check_key(key: Any) -> Any:
-    """Return the key of a dictionary; raises InputError for what would be slow to compare."""
-    for one in key if type(key) is tuple and len(key) <= 16 else (key,):
-        if not (one is None or type(one) in (str, int, float, bool, bytes) or type(one) is Name):
-            raise InputError(f"a key in it is a {type(one).__name__}; damaged")
-    return key

@@ -11,8 +11,8 @@ from pickletools import genops
 from typing import Any
 
 from burnish.errors import InputError
-from burnish.foreign.names import Maker, check_key
-from burnish.foreign.values import Array, Dtype, Name, Persistent, Stub, View
+from burnish.foreign.names import Maker
+from burnish.foreign.values import Array, Dtype, Name, Persistent, Stub, View, check_key
 
 MAX_OPCODES = 3_000_000
 MAX_BITS = 256  # of an integer; the magic number of torch's older files has 80
@@ -200,6 +200,8 @@ class Machine:
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Array | Dtype):
+            if type(state) is tuple and state and isinstance(state[-1], str):
+                self._maker.take(len(state[-1]))  # which are made bytes
             target.build(state)
         elif isinstance(target, Stub):
             target.state = state

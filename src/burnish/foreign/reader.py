@@ -85,7 +85,7 @@ class _Reading:
     """
 
     def __init__(self, length: int) -> None:
-        self.maker = Maker(self._nested)
+        self.maker = Maker(self._nested, length)
         self._left, self._depth = length, 0
         self._nested_left = length  # whose storages count among the others, besides
 
@@ -129,7 +129,7 @@ class _Reading:
                 return key[1]
             kind, root, _, count, view = key[1:]
             storage = _storage(kind, count)
-            known = roots.setdefault(str(root), storage)
+            known = roots.setdefault(_place(root), storage)
             if (known.dtype, known.count) != (storage.dtype, storage.count):
                 raise InputError("a storage in it is of two sizes; damaged")
             if view is None:
@@ -149,7 +149,7 @@ class _Reading:
             raise InputError("its numbers are big-endian; save it anew")
         value = machine.run(stream)
         keys = machine.run(stream)
-        if type(keys) is not list or {str(key) for key in keys} != set(roots):
+        if type(keys) is not list or {_place(key) for key in keys} != set(roots):
             raise InputError("the list of its storages is wrong; damaged")
         at = stream.tell()
         for key in keys:
@@ -188,7 +188,7 @@ class _Reading:
         def persistent(key: Any) -> Any:
             if type(key) is not tuple or len(key) != 5 or key[0] != "storage":
                 raise ValueError("a storage without a place")
-            storage, name = _storage(key[1], key[4]), str(key[2])
+            storage, name = _storage(key[1], key[4]), _place(key[2])
             place = name, storage.dtype, storage.count
             if place not in known:
                 member = members.get(f"{folder}data/{name}")
@@ -219,6 +219,12 @@ class _Reading:
         values = torch.frombuffer(bytearray(content[start : start + size]), dtype=torch.uint8)
         # Any other byte than 0 and 1 in a bool is undefined behavior.
         return values != 0 if dtype == torch.bool else values.view(dtype)
+
+
+def _place(key: Any) -> str:
+    if type(key) not in (str, int):  # which would be slow to write out
+        raise ValueError("a storage without a place")
+    return str(key)
 
 
 def _storage(kind: Any, count: Any) -> Storage:

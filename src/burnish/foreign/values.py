@@ -137,3 +137,15 @@ class Array:
         if min(shape, default=0) < 0 or math.prod(shape) != values.size:
             raise InputError(f"an array in it claims the shape {shown(list(shape))}; damaged")
         self.values = values.reshape(shape, order=order)
+
+
+def check_key(key: Any) -> Any:
+    """Return the key of a dictionary; raises InputError for what would be slow to compare."""
+    # Hashes of strings differ from run to run. Those of large numbers can be made to collide.
+    inside = type(key) is tuple and len(key) <= 16
+    for one in key if inside else (key,):
+        number = type(one) is int and abs(one) < (2**31 if inside else 2**60)
+        number = number or (type(one) is float and not inside)
+        if not (number or one is None or type(one) in (str, bool, bytes, Name)):
+            raise InputError(f"a key of type {type(one).__name__} in it is not read; damaged")
+    return key
