@@ -21,10 +21,11 @@ import numpy as np
 from burnish.checkpoint import load_model
 from burnish.files import provenance, write_json
 from burnish.hub import find
-from burnish.metrics.estimates import Estimator
+from burnish.metrics.estimates import KEYS, Estimator
 from burnish.metrics.features import load_extractor
-from burnish.metrics.intervals import Z95, paired_change
+from burnish.metrics.intervals import paired_change
 from burnish.metrics.moments import MomentSum
+from burnish.metrics.sliced import SlicedEstimator
 from burnish.progress import bar
 from burnish.samples import to_uint8
 from burnish.storage.formats import open_samples
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--directions", type=int, default=100, help="of MIND; elsewhere 1,000")
+    parser.add_argument("--metrics", nargs="+", default=KEYS)
     parser.add_argument("--cache", type=Path, default=Path("coverage-features.npz"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -47,7 +50,8 @@ def main() -> None:
     found = np.load(given.cache)
     facts = {
         "command": " ".join(["python", *sys.argv]), "seed": given.seed,
-        "num_images": given.count, "num_reference_images": given.reference,
+        "num_images": given.count, "mind_directions": given.directions,
+        "num_reference_images": given.reference,
         "truth": "the mean over all draws, at this number of images, against this reference",
         **provenance(),
     }  # fmt: skip
@@ -78,25 +82,28 @@ def population(data: Path, names: list[str]) -> dict[str, Any]:
 def simulate(
     rows: dict[str, Any], name: str, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Yield after every 100 draws, by metric, how often intervals hold the means over draws."""
+    """Yield after every 50 draws, by metric, how often intervals hold the means over draws."""
     rng = np.random.default_rng(given.seed)
     module, card = load_model(find("features", name))
     real = rows["real"][rng.choice(len(rows["real"]), given.reference, replace=False)]
     real, total = real.astype(np.float32), MomentSum()
     total.add(real)
-    estimator, draws = Estimator(total.moments(), real), []
+    estimator, draws = Estimator(total.moments(), real, keys={*given.metrics} - {"mind"}), []
+    sliced = None
+    if "mind" in given.metrics:
+        sliced = SlicedEstimator(real, num_directions=given.directions)
     for _ in bar(range(given.draws), name):
         chosen = np.sort(rng.choice(len(rows["before"]), given.count, replace=False))
         sides = []
         for side in ("before", "after"):
             features = rows[side][chosen].astype(np.float32)
-            sides.append(estimator(features, classes(module, card, features)))
+            found = estimator(features, classes(module, card, features))
+            sides.append(found | ({"mind": sliced(features)} if sliced else {}))
         draws.append({
-            key: (after.value, after.std_error,
-                  *list(vars(paired_change(sides[0][key], after)).values())[:2])
+            key: (*after.interval().values(), *vars(paired_change(sides[0][key], after)).values())
             for key, after in sides[1].items()
         })  # fmt: skip
-        if len(draws) % 100 == 0 or len(draws) == given.draws:
+        if len(draws) % 50 == 0 or len(draws) == given.draws:
             found = {key: covered(np.array([draw[key] for draw in draws])) for key in draws[0]}
             yield {"draws": len(draws), **found}
 
@@ -112,15 +119,18 @@ def classes(module: Any, card: dict[str, Any], features: Any) -> Any:
 
 
 def covered(draws: Any) -> dict[str, float]:
-    """Return how often intervals ``[draws, 4]`` hold the mean: value, error, change, its error."""
-    value, error, change, change_error = draws.T
-    return {
-        "mean": value.mean(), "std": value.std(ddof=1), "mean_std_error": error.mean(),
-        "coverage": float((abs(value - value.mean()) <= Z95 * error).mean()),
-        "mean_change": change.mean(), "change_std": change.std(ddof=1),
-        "mean_change_std_error": change_error.mean(),
-        "change_coverage": float((abs(change - change.mean()) <= Z95 * change_error).mean()),
-    }  # fmt: skip
+    """Return how often intervals hold the mean: value, error, low, high; change and the same."""
+    found = {}
+    for name, part in (("", draws[:, :4]), ("change_", draws[:, 4:])):
+        value, error, low, high = part.T
+        mean = value.mean()
+        found |= {
+            f"{name}mean": mean, f"{name}std": value.std(ddof=1),
+            f"{name}mean_std_error": error.mean(),
+            f"{name}coverage": float(((low <= mean) & (mean <= high)).mean()),
+            f"{name}below": float((high < mean).mean()),
+        }  # fmt: skip
+    return found
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ package's TorchScript program of the same network. Loading and two first images 
 **Metrics.** What follows the network is measured at full size, on features of 10,000 and 50,000
 images against 10,000: rectified mixtures with 60 directions, since those of 50,000 real images
 would take each tool half an hour. They lie in a file that is mapped into memory. clean-fid has no
-precision and recall. The peers go up to ``--peers-up-to`` images.
+precision and recall. The peers go up to ``--peers-up-to`` images. ``burnish:intervals``
+has standard errors, too; KID is then over all pairs, not of subsets.
 
 CPU seconds stand beside wall seconds: on a busy machine only the former can be compared.
 """
@@ -76,9 +77,9 @@ def main(
         ]
         for size in sizes:
             for what in ("neighbors", "fid", "kid"):
-                for tool in ("burnish", "torch-fidelity", "clean-fid"):
+                for tool in ("burnish", "burnish:intervals", "torch-fidelity", "clean-fid"):
                     if (tool == "clean-fid" and what == "neighbors") or (
-                        tool != "burnish" and size > peers_up_to
+                        not tool.startswith("burnish") and size > peers_up_to
                     ):
                         continue
                     found = run("metrics", tool, what, *stored, size)
@@ -238,7 +239,10 @@ def metrics(tool: str, what: str, reference: str, generated: str, size: str) -> 
         while not done.wait(0.02):
             peak[0] = max(peak[0], anonymous())
 
-    compute = {"burnish": _burnish, "torch-fidelity": _fidelity, "clean-fid": _clean}[tool]
+    compute = {
+        "burnish": _burnish, "burnish:intervals": _intervals, "torch-fidelity": _fidelity,
+        "clean-fid": _clean,
+    }[tool]  # fmt: skip
     before, thread = anonymous(), Thread(target=watch)
     thread.start()
     with Clock() as clock:
@@ -263,6 +267,17 @@ def _burnish(what: str, fake: Any, real: Any, torch: Any) -> dict[str, float]:
             total.add(rows[start : start + 250])
         sides.append(total.moments())
     return {"fid": frechet_distance(generated=sides[0], reference=sides[1])}
+
+
+def _intervals(what: str, fake: Any, real: Any, torch: Any) -> dict[str, float]:
+    """Compute the same with standard errors, as ``burnish evaluate`` does."""
+    from burnish.metrics.estimates import Estimator
+    from burnish.metrics.moments import moments_of
+
+    keys = {"neighbors": ("precision", "recall", "density", "coverage")}.get(what, (what,))
+    found = Estimator(moments_of(real), real, num_neighbors=K, keys=keys)(fake)
+    values = {key: one.value for key, one in found.items()}
+    return values | {f"{key}_std_error": one.std_error for key, one in found.items()}
 
 
 def _fidelity(what: str, fake: Any, real: Any, torch: Any) -> dict[str, float]:

@@ -159,3 +159,19 @@ def test_another_protocol_or_k_computes_no_features_again(tmp_path):
     assert score(extractor, "c.json", num_neighbors=5)[0] == 0
     assert score(extractor, "d.json", protocol="torch-fidelity")[0] == 0
     assert score(extractor, "e.json", cache=False) == (80, first)
+
+
+def test_labels_and_accuracy_do_not_depend_on_the_cache(tmp_path):
+    for seed, name in enumerate(("generated.npz", "real.npz")):
+        rows = images(seed, 40)
+        labels = Counting()(rows).probabilities.argmax(1).numpy()
+        labels[:10] = (labels[:10] + 1) % 4
+        pixels = rows.permute(0, 2, 3, 1).numpy()
+        np.savez(tmp_path / name, arr_0=pixels, arr_1=labels.astype(np.int64))
+    extractor = Counting()
+    extractor.classifies = True
+    for out in ("a.json", "b.json"):
+        paths = tmp_path / "generated.npz", f"{tmp_path}/real.npz"
+        plan = plan_evaluate(*paths, extractor, out=tmp_path / out, batch_size=16)
+        assert plan.run()["accuracy"] == 0.75
+    assert extractor.calls == 80 + 2  # each plan tries one image

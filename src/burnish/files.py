@@ -203,6 +203,7 @@ def provenance() -> dict[str, str | None]:
     return {
         "burnish": __version__,
         "torch": version("torch"),
+        "numpy": version("numpy"),
         "python": platform.python_version(),
         "commit": _commit(),
     }

@@ -2,19 +2,21 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from burnish.metrics.estimators import FrechetEstimator, KernelEstimator, SlicedEstimator
+from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.halves import BLOCK, NeighborEstimator, Neighborhoods, squares_of
+from burnish.metrics.halves import BLOCK, Features, HalvesEstimator, nearest_of, squares_of
 from burnish.metrics.intervals import Estimate
 from burnish.metrics.moments import Array, Moments, moments_of
+from burnish.metrics.neighbors import Neighborhoods, neighborhoods
 from burnish.metrics.protocol import ESTIMATED, NEIGHBORS, Protocol
 from burnish.metrics.reference import Reference
+from burnish.metrics.sliced import SlicedEstimator
 
 KEYS = ("fid", "kid", "inception_score", *NEIGHBORS, "mind", "fdr", "copying", "accuracy")
 
@@ -34,41 +36,54 @@ class Estimator:
         self, moments: Moments, features: Array | None, *, num_neighbors: int = 3,
         keys: Collection[str] = KEYS, validation: Moments | None = None,
     ) -> None:  # fmt: skip
-        self._k, self._frechet = num_neighbors, FrechetEstimator(moments)
+        self._k, self._moments = num_neighbors, moments
         self._own = None if validation is None else self._frechet.value(validation)
         made: dict[str, Any] = {
             "kid": KernelEstimator, "mind": SlicedEstimator,
             "cmmd": partial(KernelEstimator, gaussian=True),
         }  # fmt: skip
-        self._keys, self._neighbors = set(keys), None
+        self._keys, self._halves, self._reference = set(keys), None, features
         self._of_features: dict[str, Any] = {}
         if features is not None and len(features) >= 3:
             self._of_features = {key: made[key](features) for key in made if key in keys}
-            near = Neighborhoods(features, min(max(2, 2 * num_neighbors), len(features) - 1))
-            if "copying" in keys:
-                self._of_features["copying"] = CopyEstimator(near)
-            if len(features) > 2 * num_neighbors and self._keys & {*NEIGHBORS}:
-                self._neighbors = NeighborEstimator(near, num_neighbors)
+            if self._keys & {"copying", "recall", "coverage"}:
+                around = Features(features)
+                if "copying" in keys:
+                    self._of_features["copying"] = CopyEstimator(around)
+                if self._keys & {"recall", "coverage"}:
+                    self._halves = HalvesEstimator(around, num_neighbors)
+
+    @cached_property
+    def _frechet(self) -> FrechetEstimator:
+        return FrechetEstimator(self._moments)
 
     def __call__(
-        self, rows: Array, probabilities: Array | None = None, labels: Array | None = None
-    ) -> dict[str, Estimate]:
+        self, rows: Array, probabilities: Array | None = None, labels: Array | None = None,
+        *, near: Neighborhoods | None = None,
+    ) -> dict[str, Estimate]:  # fmt: skip
         """Return the estimates of features ``[N, D]``, by key of the metric.
 
         Args:
             rows: Features.
             probabilities: ``[N, K]``, for the ``inception_score``.
             labels: ``[N]``, for the ``accuracy``; K is the number of classes then.
+            near: The neighborhoods of the same rows, if they are known.
         """
         found: dict[str, Estimate] = {}
         if self._keys & {"fid", "fdr"}:
             found["fid"] = self._frechet(rows)
         if self._own and "fdr" in self._keys:
-            fid = found["fid"]
-            found["fdr"] = Estimate(fid.value / self._own, fid.influence / self._own)
+            found["fdr"] = found["fid"].over(self._own)
         found |= {key: estimator(rows) for key, estimator in self._of_features.items()}
-        if self._neighbors is not None and len(rows) > self._k:
-            found |= self._neighbors(rows)
+        real, k = self._reference, self._k
+        if self._keys & {*NEIGHBORS} and real is not None and min(len(rows), len(real)) > k:
+            near = near or neighborhoods(generated=rows, reference=real, num_neighbors=k)
+            inside, share = (near.around > 0).astype(np.float64), near.around / k
+            found["precision"] = Estimate(float(inside.mean()), inside - inside.mean())
+            found["density"] = Estimate(float(share.mean()), share - share.mean())
+            values = {"recall": near.recalled.mean(), "coverage": near.covered.mean()}
+            for key, halves in (self._halves(rows) if self._halves else {}).items():
+                found[key] = Estimate(float(values[key]), halves, halved=True)
         if probabilities is not None:
             found["inception_score"] = score_estimate(probabilities)
             if labels is not None:
@@ -93,12 +108,13 @@ class CopyEstimator:
     https://arxiv.org/abs/2102.08921; the calibration is ours.
 
     Args:
-        reference: Two neighbors or more of each of the images that the generator has seen.
+        reference: The images that the generator has seen.
     """
 
-    def __init__(self, reference: Neighborhoods) -> None:
-        self._moved, self._reference = reference.moved, reference.features
-        near, places = reference.squares, reference.places
+    def __init__(self, reference: Features) -> None:
+        self._reference = reference
+        squares, found = nearest_of(reference.rows, reference.rows, 3)
+        near, places = squares[:, 1:], found[:, 1:]  # the first is itself
         self._nearest = near[:, 0]
         nearest, itself = places[:, 0], torch.arange(len(places))
         # Without y itself, the nearest to its own nearest is the second where y is the first.
@@ -107,14 +123,13 @@ class CopyEstimator:
 
     def __call__(self, features: Array) -> Estimate:
         """Return the estimate of features ``[N, D]``."""
-        x = self._moved(features)
-        copies = np.empty(len(x))
-        for i in range(0, len(x), BLOCK):
-            rows = x[i : i + BLOCK]
+        copies, real = np.empty(len(features)), self._reference.rows
+        for i in range(0, len(features), BLOCK):
+            rows = self._reference.moved(features[i : i + BLOCK])
             best = torch.full((len(rows),), torch.inf)
             where = torch.zeros(len(rows), dtype=torch.int64)
-            for j in range(0, len(self._reference), 8 * BLOCK):
-                near, place = squares_of(rows, self._reference[j : j + 8 * BLOCK]).min(1)
+            for j in range(0, len(real), 8 * BLOCK):
+                near, place = squares_of(rows, real[j : j + 8 * BLOCK]).min(1)
                 where = torch.where(near < best, place + j, where)
                 best = torch.minimum(near, best)
             copies[i : i + BLOCK] = (best < self._nearest[where]).numpy()
@@ -166,6 +181,7 @@ def estimate(
     num_neighbors: int, *, values: dict[str, float | None], probabilities: Array | None = None,
     labels: Array | None = None, spatial: Array | None = None,
     validation: Reference | None = None, extrapolate: bool = False,
+    near: Neighborhoods | None = None,
 ) -> dict[str, Estimate]:  # fmt: skip
     """Return the estimates of the metrics of a protocol, and fill in values that are estimates.
 
@@ -184,6 +200,7 @@ def estimate(
         spatial: ``[N, 2023]``, of the sFID.
         validation: Other real images, for the FDr.
         extrapolate: Whether to compute ``fid_infinity``.
+        near: The neighborhoods that the values follow from.
     """
     wanted = {key for key in how.metrics if values[key] is not None or key in ESTIMATED}
     if not (getattr(extractor, "name", "") or "").startswith("clip"):
@@ -194,7 +211,7 @@ def estimate(
         real.moments, real.features, num_neighbors=num_neighbors, keys=wanted,
         validation=None if validation is None else validation.moments,
     )  # fmt: skip
-    found = estimator(rows, probabilities, labels)
+    found = estimator(rows, probabilities, labels, near=near)
     if "sfid" in wanted and spatial is not None and real.spatial is not None:
         found["sfid"] = FrechetEstimator(real.spatial)(spatial)
     if extrapolate and "fid_infinity" in how.metrics:

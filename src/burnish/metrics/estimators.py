@@ -1,9 +1,10 @@
-"""Values of distances and the influence of each image on them, in float64.
+r"""Values of distances and the influence of each image on them, in float64.
 
-Each estimator is made for one reference, and is then called with the features of images.
+Each estimator is made for one reference, and is then called with the features of images. Where
+two images x and x' act together, by :math:`\psi_2(x, x')`, they know what :class:`Estimate` does
+with it: the variance :math:`E \psi_2^2 / 2 N^2`, and :math:`E\, \psi(x) \psi_2(x, x') \psi(x') /
+2 N E \psi^2`, the curvature.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,8 +14,13 @@ from burnish.errors import InputError
 from burnish.metrics.intervals import Estimate
 from burnish.metrics.moments import Array, Moments
 
-BLOCK = 1024
 Rows = NDArray[np.intp]
+
+BLOCK = 1024
+# Images, and pairs of them, from which second-order parts are estimated: they are means.
+NUM_ROWS, NUM_PAIRS = 2048, 8192
+# From so many pairs on, inner products are of float32: their errors average out.
+MANY = 2**26
 
 
 class FrechetEstimator:
@@ -29,10 +35,17 @@ class FrechetEstimator:
 
     T is the derivative of :math:`2\,\mathrm{tr} (S_r^{1/2} S S_r^{1/2})^{1/2}` with respect to S;
     the inverse is a pseudo-inverse where S is singular (N <= D), since other weights of the same
-    images leave its range. For N > D both follow from the eigenvalues of the matrix in brackets,
-    ``[D, D]``; otherwise from one singular value decomposition
-    :math:`A S_r^{1/2} / \sqrt{N - 1} = U s V^T` of the rows a: the trace is
-    :math:`2 \sum_k s_k`, and :math:`a^T T a = (N - 1) \sum_k s_k U_{ik}^2`.
+    images leave its range. With the eigenvalues :math:`s_k^2` and the rows
+    :math:`p = s^{-1/2} V^T S_r^{1/2} a` of the eigenvectors V of the matrix in brackets,
+
+    .. math::
+        \psi_2(x, x') = \sum_{kl} \frac{p_k p'_k p_l p'_l}{s_k + s_l}
+        + 2 p^T p' - \frac{|p|^2 + |p'|^2 - \sum_k s_k}{2}
+
+    for N > D; it is not known otherwise. T and the value follow from the same eigenvalues then,
+    and otherwise from a singular value decomposition :math:`A S_r^{1/2} / \sqrt{N - 1} = U s V^T`
+    of the rows a: the trace is :math:`2 \sum_k s_k`, and
+    :math:`a^T T a = (N - 1) \sum_k s_k U_{ik}^2`.
 
     Args:
         reference: Moments of the features of real images.
@@ -52,9 +65,9 @@ class FrechetEstimator:
 
     def __call__(self, features: Array) -> Estimate:
         """Return the distance of features ``[N, D]`` of at least two images."""
-        _check(features, len(self._mu))
+        check(features, len(self._mu))
         mean, scale = features.mean(0, dtype=np.float64), len(features) - 1
-        half = self._root  # replaced where N > D
+        half, roots = self._root, np.zeros(0)  # replaced where N > D
         shift, blocks = mean - self._mu, range(0, len(features), BLOCK)
         influence, squares = np.empty(len(features)), np.empty(len(features))
         if len(features) <= len(mean):
@@ -71,8 +84,9 @@ class FrechetEstimator:
             noise = np.finfo(np.float64).eps * len(values) * max(values[-1], 0)
             kept = values > noise
             # Columns v w^(-1/4): the sum of the squares of a row by them is a^T T a.
-            half = self._root @ (vectors[:, kept] * values[kept] ** -0.25)
-            crossed, cross = np.empty(len(features)), np.sqrt(values[kept]).sum()
+            roots = np.sqrt(values[kept])
+            half = self._root @ (vectors[:, kept] / np.sqrt(roots))
+            crossed, cross = np.empty(len(features)), roots.sum()
         for i in blocks:
             rows = np.asarray(features[i : i + BLOCK], np.float64) - mean
             squares[i : i + BLOCK] = (rows * rows).sum(1)
@@ -80,8 +94,28 @@ class FrechetEstimator:
             if len(features) > len(mean):
                 crossed[i : i + BLOCK] = np.square(rows @ half).sum(1)
         influence += squares - crossed
+        influence -= influence.mean()
+        second = (0.0, 0.0)
+        if len(roots):
+            chosen = _spread(len(features), 4 * NUM_ROWS)
+            rows = np.asarray(features[chosen], np.float64) - mean
+            second = self._second(rows @ half, influence[chosen], roots, len(features))
         value = shift @ shift + squares.sum() / scale + self._trace - 2 * cross
-        return Estimate(max(float(value), 0.0), influence - influence.mean())
+        return Estimate(max(float(value), 0.0), influence, False, *second)
+
+    @staticmethod
+    def _second(p: Array, influence: Array, s: Array, count: int) -> tuple[float, float]:
+        weights = 1 / (s[:, None] + s)
+        weighted = p.T @ (p * influence[:, None]) / len(p)
+        bent = 2 * np.square(influence @ p / len(p)).sum() + (weights * np.square(weighted)).sum()
+        total, rng = 0.0, np.random.default_rng(0)
+        for _ in range(0, NUM_PAIRS, BLOCK):
+            i = rng.integers(len(p), size=BLOCK)
+            j = (i + rng.integers(1, len(p), size=BLOCK)) % len(p)
+            both, squares = p[i] * p[j], np.square(p[i]) + np.square(p[j])
+            found = ((both @ weights) * both).sum(1) + (2 * both - squares / 2).sum(1)
+            total += np.square(found + s.sum() / 2).mean() * BLOCK / NUM_PAIRS
+        return _second_order(total, float(bent), influence, count)
 
 
 class KernelEstimator:
@@ -108,35 +142,47 @@ class KernelEstimator:
     """
 
     def __init__(self, reference: Array, *, gaussian: bool = False) -> None:
-        _check(reference, reference.shape[-1])
+        check(reference, reference.shape[-1])
         self._gaussian, self._dim = gaussian, reference.shape[1]
         self._reference = self._prepared(reference)
         self._within = float(self._mean_of_others(self._reference).mean())
 
     def __call__(self, features: Array) -> Estimate:
         """Return the distance of features ``[N, D]`` of at least two images."""
-        _check(features, self._dim)
+        check(features, self._dim)
         rows = self._prepared(features)
         others = self._mean_of_others(rows)
         across = self._sums(rows, self._reference) / len(self._reference)
         scale = 1000 if self._gaussian else 1
         influence = 2 * scale * (others - across)
         value = scale * (others.mean() + self._within - 2 * across.mean())
-        return Estimate(float(value), influence - influence.mean())
+        influence -= influence.mean()
+        chosen = _spread(len(rows), NUM_ROWS)
+        some, few, weights = rows[chosen], len(chosen), influence[chosen]
+        kernel = self._kernel(some, some).fill_diagonal_(0).numpy() * (2 * scale)
+        means = kernel.sum(1) / max(few - 1, 1)
+        kernel += means.mean() - means[:, None] - means
+        np.fill_diagonal(kernel, 0)
+        square = float(np.square(kernel).sum()) / (few * max(few - 1, 1))
+        bent = float(weights @ kernel @ weights) / few**2
+        second = _second_order(square, bent, weights, len(rows))
+        return Estimate(float(value), influence, False, *second)
 
     def _prepared(self, features: Array) -> torch.Tensor:
         rows = torch.from_numpy(np.asarray(features, np.float64))
         return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300) if self._gaussian else rows
 
     def _kernel(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        products = (x @ y.T).double()
         if self._gaussian:
-            return ((x @ y.T - 1) / 100).exp_()  # |x - y|^2 = 2 - 2 x y
-        root = (x @ y.T).div_(self._dim).add_(1)
+            return ((products - 1) / 100).exp_()  # |x - y|^2 = 2 - 2 x y
+        root = products.div_(self._dim).add_(1)
         return root * root * root
 
     def _sums(self, x: torch.Tensor, y: torch.Tensor) -> Array:
         """Return the sum of the kernel of each row of x with all rows of y, ``[N]``."""
         sums = torch.zeros(len(x), dtype=torch.float64)
+        x, y = (_short(rows, len(x) * len(y)) for rows in (x, y))
         for i in range(0, len(x), BLOCK):
             for j in range(0, len(y), BLOCK):
                 sums[i : i + BLOCK] += self._kernel(x[i : i + BLOCK], y[j : j + BLOCK]).sum(1)
@@ -145,83 +191,36 @@ class KernelEstimator:
     def _mean_of_others(self, x: torch.Tensor) -> Array:
         """Return the mean kernel of each row with the others, of the CMMD with all, ``[N]``."""
         sums = torch.zeros(len(x), dtype=torch.float64)
+        x = _short(x, len(x) ** 2)
         for i in range(0, len(x), BLOCK):
             for j in range(i, len(x), BLOCK):  # the kernel is symmetric
                 kernel = self._kernel(x[i : i + BLOCK], x[j : j + BLOCK])
+                if i == j and not self._gaussian:
+                    kernel.fill_diagonal_(0)
                 sums[i : i + BLOCK] += kernel.sum(1)
                 if j > i:
                     sums[j : j + BLOCK] += kernel.sum(0)
         if self._gaussian:
             return sums.numpy() / len(x)
-        own = ((x * x).sum(1) / self._dim + 1) ** 3
-        return (sums - own).numpy() / (len(x) - 1)
+        return sums.numpy() / (len(x) - 1)
 
 
-class SlicedEstimator:
-    r"""MIND, the squared 2-Wasserstein distance of projections, and each image's influence.
-
-    .. math:: \frac{3 D}{L} \sum_{l = 1}^{L} W_2^2(u_l^T X, u_l^T Y)
-
-    over L random directions :math:`u_l` of length 1. In one dimension the optimal transport joins
-    equal quantiles; sets of unequal sizes are joined by quantiles as well, where torch-fidelity
-    draws a part of the larger one. For equal sizes it is torch-fidelity's number. No covariance is
-    estimated, but the mean still falls as N grows. The influence is the Kantorovich potential
-    :math:`\varphi` of each direction, with :math:`\varphi'(x) = 2 (x - T(x))` and T the transport.
-    Source: Berthet et al., "MIND: Monge Inception Distance for Generative Models Evaluation",
-    2026, https://arxiv.org/abs/2605.06797.
-
-    Args:
-        reference: Features ``[M, D]`` of real images.
-        num_directions: L.
-        seed: Of the directions.
-    """
-
-    def __init__(self, reference: Array, *, num_directions: int = 1000, seed: int = 2020) -> None:
-        _check(reference, reference.shape[-1])
-        generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(num_directions, reference.shape[1], generator=generator)
-        self._directions = (directions / directions.norm(dim=1, keepdim=True)).double()
-        self._reference = [np.sort(rows, axis=1) for rows in self._projected(reference)]
-
-    def __call__(self, features: Array) -> Estimate:
-        """Return the distance of features ``[N, D]`` of at least two images."""
-        _check(features, self._directions.shape[1])
-        count, total = len(features), 0.0
-        potential = np.zeros(count)
-        for x, y in zip(self._projected(features), self._reference, strict=True):
-            widths, first, second = _quantiles(count, y.shape[1])
-            order = np.argsort(x, axis=1)
-            x = np.take_along_axis(x, order, axis=1)
-            total += (np.square(x[:, first] - y[:, second]) @ widths).sum()
-            # T(x_i) is the mean of what row i is carried to.
-            shares = np.add.reduceat(
-                y[:, second] * widths, np.searchsorted(first, range(count)), 1
-            )
-            slope = 2 * (x - count * shares)
-            steps = np.diff(x, axis=1) * (slope[:, 1:] + slope[:, :-1]) / 2
-            values = np.concatenate([np.zeros((len(x), 1)), np.cumsum(steps, axis=1)], axis=1)
-            for row, places in zip(values, order, strict=True):
-                potential[places] += row
-        scale = 3 * self._directions.shape[1] / len(self._directions)
-        potential *= scale
-        return Estimate(float(scale * total), potential - potential.mean())
-
-    def _projected(self, features: Array) -> Iterator[Array]:
-        rows = torch.from_numpy(np.asarray(features))
-        size = max(1, min(100, 2**22 // len(rows)))  # 32 MB of projections
-        for part in self._directions.split(size):
-            blocks = [part @ block.double().T for block in rows.split(BLOCK)]
-            yield torch.cat(blocks, dim=1).numpy()
+def _short(rows: torch.Tensor, num_pairs: int) -> torch.Tensor:
+    return rows.float() if num_pairs > MANY else rows
 
 
-def _quantiles(count: int, other: int) -> tuple[Array, Rows, Rows]:
-    """Return the widths of the joint steps of two quantile functions, and the rows in both."""
-    edges = np.union1d(np.arange(1, count + 1) * other, np.arange(1, other + 1) * count)
-    widths = np.diff(edges, prepend=0)
-    starts = edges - widths
-    return widths / (count * other), starts // other, starts // count
-
-
-def _check(features: Array, dim: int) -> None:
+def check(features: Array, dim: int) -> None:
+    """Raise InputError unless features are ``[N, dim]`` of at least two images."""
     if features.ndim != 2 or features.shape[1] != dim or len(features) < 2:
         raise InputError(f"features must be [N, {dim}] with N of 2 or more, not {features.shape}")
+
+
+def _spread(count: int, most: int) -> Rows:
+    """Return at most so many places, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.intp))
+
+
+def _second_order(square: float, bent: float, influence: Array, count: int) -> tuple[float, float]:
+    """Return variance and curvature from two means over pairs, see above."""
+    slope = float(np.square(influence).mean())
+    return square / (2 * count**2), bent / (2 * count * slope) if slope else 0.0

@@ -21,8 +21,9 @@ from burnish.metrics.fingerprint import fingerprint, make_card
 from burnish.metrics.intervals import Estimate
 from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array, moments_of
+from burnish.metrics.neighbors import neighborhoods
 from burnish.metrics.notes import notes
-from burnish.metrics.protocol import Protocol
+from burnish.metrics.protocol import NEIGHBORS, Protocol
 from burnish.metrics.protocol import protocol as find_protocol
 from burnish.metrics.reference import Reference, reference_of
 from burnish.samples import Samples
@@ -144,7 +145,7 @@ def compare(
     }
     scores = asdict(how.scores) | {"seed": seed}
     scores["num_splits"] = min(scores["num_splits"], len(rows))
-    num_real = None if real.features is None else len(real.features)
+    near, num_real = None, None if real.features is None else len(real.features)
     if probabilities is not None:
         inputs["probabilities"] = {"probabilities": probabilities, **scores}
     if spatial is not None and real.spatial is not None and how.spatial:
@@ -154,8 +155,9 @@ def compare(
         both = {"generated": rows, "reference": real.features}
         if num_real >= 2:
             inputs["features"] = {**both, **asdict(how.subsets), "seed": seed}
-        if min(len(rows), num_real) > k:
-            inputs["neighbors"] = {**both, **neighbors}
+        if min(len(rows), num_real) > k and {*NEIGHBORS} & {*how.metrics}:
+            near = neighborhoods(**both, **neighbors)
+            inputs["neighbors"] = {"near": near, "num_neighbors": k}
     keys = (key for metric in METRICS for key in (metric.key, metric.std_key) if key)
     values: dict[str, float | None] = dict.fromkeys(keys)
     for metric in METRICS:
@@ -170,7 +172,7 @@ def compare(
             values |= {key: None for key in (metric.key, metric.std_key) if key}
     found = estimate(
         rows, real, features, how, k, probabilities=probabilities, labels=labels, spatial=spatial,
-        validation=validation, extrapolate=extrapolate, values=values,
+        validation=validation, extrapolate=extrapolate, values=values, near=near,
     )  # fmt: skip
     if influences is not None:
         influences |= found

@@ -13,7 +13,7 @@ from burnish.errors import InputError
 from burnish.metrics.distances import Arithmetic
 from burnish.metrics.draws import Rows, Stream
 from burnish.metrics.moments import Array, Moments
-from burnish.metrics.neighbors import neighborhoods
+from burnish.metrics.neighbors import Neighborhoods, neighborhoods
 from burnish.metrics.protocol import Draws
 
 Values = dict[str, float]
@@ -202,11 +202,16 @@ def precision_recall(
         generated=generated, reference=reference, num_neighbors=num_neighbors,
         arithmetic=arithmetic, closed=closed,
     )  # fmt: skip
+    return neighbor_shares(near=found, num_neighbors=num_neighbors)
+
+
+def neighbor_shares(*, near: Neighborhoods, num_neighbors: int) -> Values:
+    """Return the same of neighborhoods that are known, with k of ``num_neighbors``."""
     return {
-        "precision": float((found.around > 0).mean()),
-        "recall": float(found.recalled.mean()),
-        "density": float(found.around.mean() / num_neighbors),
-        "coverage": float(found.covered.mean()),
+        "precision": float((near.around > 0).mean()),
+        "recall": float(near.recalled.mean()),
+        "density": float(near.around.mean() / num_neighbors),
+        "coverage": float(near.covered.mean()),
     }
 
 

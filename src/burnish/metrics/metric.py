@@ -78,24 +78,24 @@ METRICS = (
     Metric(
         "precision", "Precision", "higher",
         "Share of generated images that lie among real ones in feature space.",
-        "neighbors", "precision_recall",
+        "neighbors", "neighbor_shares",
     ),
     Metric(
         "recall", "Recall", "higher",
         "Share of real images that lie among generated ones in feature space.",
-        "neighbors", "precision_recall",
+        "neighbors", "neighbor_shares",
     ),
     Metric(
         "density", "Density", "higher",
         "Number of neighborhoods of real images that a generated image lies in, over the number "
         "of neighbors; like precision, but less moved by outliers among the real images.",
-        "neighbors", "precision_recall",
+        "neighbors", "neighbor_shares",
     ),
     Metric(
         "coverage", "Coverage", "higher",
         "Share of real images with a generated image in their neighborhood; like recall, but less "
         "moved by outliers among the generated images.",
-        "neighbors", "precision_recall",
+        "neighbors", "neighbor_shares",
     ),
     Metric(
         "mind", "MIND", "lower",
