@@ -204,6 +204,12 @@ def _config(**changes):
     )
 
 
+def _prepared(**values):
+    return lambda folder: (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": values})
+    )
+
+
 def _weights(change):
     def write(folder):
         state = torch.load(folder / "copy.pt", weights_only=True)
@@ -232,7 +238,10 @@ BREAKS = [
     (_config(text_cfg={**TEXT, "vocab_size": 9}), "vocab_size|embedding|shape|fewer words"),
     (_config(embed_dim=16), "is of shape"),
     (_config(multimodal_cfg={}), "writes captions"),
-    (_weights(lambda s: s.pop("ln_final.bias")), "'ln_final.bias' is missing"),
+    (_prepared(mean=1), "three numbers each"),
+    (_prepared(mean=[2, 0, 0]), "three numbers each"),
+    (_prepared(std=[0, 0, 0]), "std above 0"),
+    (_weights(lambda s: s.pop("ln_final.bias")), "ln_final.bias is missing"),
     (_weights(lambda s: s.update(more=torch.ones(1))), "'more' is one tensor too many"),
     (_weights(lambda s: s["ln_final.bias"].fill_(torch.nan)), "NaN or infinite"),
 ]

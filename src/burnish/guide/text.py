@@ -23,6 +23,7 @@ from burnish.guide.model import Guide
 from burnish.hub import fetch_repository
 from burnish.networks.build import outline
 from burnish.networks.clip import MEAN, MODES, STD, ClipClassifier, clip_of
+from burnish.networks.fit import fitted
 from burnish.networks.normalize import Normalize
 
 PREFIX = "clip/"
@@ -179,14 +180,15 @@ def _preprocess(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{where}: preprocess_cfg must be keys and values")
     mode = values.get("interpolation", "bicubic")
-    found = {
-        "mean": list(values.get("mean", MEAN)), "std": list(values.get("std", STD)),
-        "interpolation": mode if mode in MODES else "bicubic",  # or random, in training
-    }  # fmt: skip
-    numbers = [*found["mean"], *found["std"]]
-    if len(numbers) != 6 or not all(type(one) in (int, float) for one in numbers):
-        raise InputError(f"{where}: mean and std must be three numbers each")
-    return found
+    mean, std = values.get("mean", MEAN), values.get("std", STD)
+    for numbers, least in ((mean, -1), (std, 1e-6)):
+        if (
+            not isinstance(numbers, list | tuple) or len(numbers) != 3
+            or not all(type(one) in (int, float) and least <= one <= 1 for one in numbers)
+        ):  # fmt: skip
+            raise InputError(f"{where}: mean and std must be three numbers each, std above 0")
+    # open_clip also knows random, for training.
+    return {"mean": [*mean], "std": [*std], "interpolation": mode if mode in MODES else "bicubic"}
 
 
 def _load(config: dict[str, Any], path: Path) -> tuple[nn.Module, str]:
@@ -204,20 +206,13 @@ def _load(config: dict[str, Any], path: Path) -> tuple[nn.Module, str]:
         from open_clip.model import convert_to_custom_text_state_dict
 
         state = convert_to_custom_text_state_dict(state)
-    for name in sorted(wanted.keys() | state.keys()):
-        if name not in state or name not in wanted:
-            what = "is missing" if name in wanted else "is one tensor too many"
-            raise InputError(f"{path}: {shown(name)} {what}; is it of another model?")
-        if state[name].numel() == 1 == wanted[name].numel():
-            state[name] = state[name].reshape(wanted[name].shape)
-        if state[name].shape != wanted[name].shape:
-            here, there = list(state[name].shape), list(wanted[name].shape)
-            raise InputError(f"{path}: {shown(name)} is of shape {here}, not {there}")
-        if not bool(state[name].isfinite().all()):
-            raise InputError(f"{path}: {shown(name)} holds NaN or infinite values")
-    model = clip_of(config)
-    model.load_state_dict(state)
-    return model, checkpoint.sha256
+    for name, values in state.items():
+        if name in wanted and values.numel() == 1 == wanted[name].numel():
+            state[name] = values.reshape(wanted[name].shape)
+    try:
+        return fitted(blank, lambda: clip_of(config), state), checkpoint.sha256
+    except InputError as error:
+        raise InputError(f"{path}: {error}; is it of another model?") from error
 
 
 @torch.no_grad()
@@ -226,6 +221,8 @@ def _encode(model: Any, config: dict[str, Any], prompts: list[str]) -> tuple[Ten
     import open_clip
 
     length = config["text_cfg"].get("context_length", 77)
+    if length < 3:  # a beginning, a word and an end
+        raise InputError(f"the text tower reads {length} tokens, too few for a word")
     tokenizer = open_clip.SimpleTokenizer(context_length=length)
     if int(config["text_cfg"].get("vocab_size", 49408)) < len(tokenizer.encoder):
         raise InputError("the text tower has fewer words than CLIP's tokenizer; it needs another")
