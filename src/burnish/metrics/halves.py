@@ -17,17 +17,20 @@ of one :math:`f_j` is that at N, too, and the covariances of two of them reach
     \mathrm{Var}(\theta_N) \approx \frac{1}{2 B m^2} \sum_b \Big[\rho \big(\textstyle\sum_j
     d_j\big)^2 + \left(\tfrac{m}{M} - \rho\right) \big(\sum_j \epsilon_j d_j\big)^2\Big]
 
-At most :data:`MOST` images are taken on either side, and n so that :math:`\rho \le m / M`: memory
-and time are bounded, whatever N and M are. The halves follow from N and a seed alone: in a
-difference of two sets of the same images, in one order, both are halved alike, and what they share
-cancels. Distances are computed in float32: an interval needs no more.
+At most :data:`MOST` real images are taken, for recall as many generated ones, and n so that
+:math:`\rho \le m / M`: memory and time are bounded; only coverage goes once through all images.
+The halves follow from N and a seed alone: in a difference of two sets of the same images, in one
+order, both are halved alike, and what they share cancels. Distances are computed in float32: an
+interval needs no more.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from burnish.metrics.distances import cut
 from burnish.metrics.moments import Array
 
 BLOCK, NUM_HALVINGS = 1024, 100
@@ -76,47 +79,84 @@ class HalvesEstimator:
 
     def __call__(self, features: Array) -> dict[str, Array]:
         """Return influences of halves by key; none for too few images or too many pairs."""
-        whole, k, seen = len(features), self._k, self._reference.rows
-        count = min(whole, MOST, int(2 * whole * self._share))
-        wide = round(2 * k * whole / max(count, 1))
-        if count < 4 * k or wide >= len(seen):
-            return {}
-        if wide not in self._radii:
-            self._radii[wide] = nearest_of(self._real, seen, wide + 1)[0][:, -1]
-        x = self._reference.moved(features[_spread(whole, count)])
+        most = min(len(features), int(2 * len(features) * self._share))
+        found = {
+            "recall": self._recall(features, min(most, MOST)),
+            "coverage": self._coverage(features, most),
+        }
+        return {key: halves for key, halves in found.items() if halves is not None}
+
+    def _recall(self, features: Array, count: int) -> Array | None:
+        k = self._k
+        if count < 4 * k:
+            return None
+        x = self._reference.moved(features[_spread(len(features), count)])
         near, ids = (found[:, 1:] for found in nearest_of(x, x, min(2 * k + SPARE, count - 1) + 1))
-        pairs: list[tuple[torch.Tensor, ...]] = []  # real images in the widest ball of a generated
-        members: list[tuple[torch.Tensor, ...]] = []  # generated images in that of a real one
-        found = 0
-        for i in range(0, count, BLOCK):
-            for j in range(0, len(self._real), BLOCK):
-                block = squares_of(x[i : i + BLOCK], self._real[j : j + BLOCK])
-                a, b = torch.nonzero(block <= near[i : i + BLOCK, -1:], as_tuple=True)
-                pairs.append(((a + i).int(), (b + j).int(), block[a, b]))
-                a, b = torch.nonzero(block <= self._radii[wide][j : j + BLOCK], as_tuple=True)
-                members.append(((a + i).int(), (b + j).int()))
-                found += len(pairs[-1][0]) + len(a)
-                if found > MAX_PAIRS:
-                    return {}
-        who, whom, far = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
-        member, of = (torch.cat(parts).numpy() for parts in zip(*members, strict=True))
+        pairs = self._pairs(lambda rows: x[rows], count, lambda rows, _: near[rows, -1:])
+        if pairs is None:
+            return None
+        who, whom, far = pairs
         near, ids = near.numpy(), ids.numpy()
-        recalls, coverages = (np.empty((2, self._num_halvings)) for _ in range(2))
-        rng = np.random.default_rng([self._seed, count])
-        for n in range(self._num_halvings):
-            half = rng.permutation(count) < count // 2
-            signs = rng.choice([-1.0, 1.0], len(self._real))
+        everyone = np.arange(count)
+
+        def found_by(half: Array) -> tuple[Any, Any]:
             same = half[ids] == half[:, None]
             # The place of the k-th neighbor in the same half; the last one where there is none.
             place = np.argmax(np.cumsum(same, axis=1) >= k, axis=1)
             place[same.sum(1) < k] = near.shape[1] - 1
-            hit = far <= near[np.arange(count), place][who]
-            recalls[:, n] = _difference(whom[hit], half[who[hit]], signs)
-            coverages[:, n] = _difference(of, half[member], signs)
+            hit = far <= near[everyone, place][who]
+            return whom[hit], half[who[hit]]
+
+        return self._halved(found_by, count, len(features))
+
+    def _coverage(self, features: Array, count: int) -> Array | None:
+        wide = round(2 * self._k * len(features) / max(count, 1))
+        if count < 4 * self._k or wide >= len(self._reference.rows):
+            return None
+        if wide not in self._radii:
+            near = nearest_of(self._real, self._reference.rows, wide + 1)[0]
+            self._radii[wide] = near[:, -1]
+        radii, places = self._radii[wide], _spread(len(features), count)
+        pairs = self._pairs(
+            lambda rows: self._reference.moved(features[places[rows]]), count,
+            lambda _, columns: radii[columns],
+        )  # fmt: skip
+        if pairs is None:
+            return None
+        member, of, _ = pairs
+        return self._halved(lambda half: (of, half[member]), count, len(features))
+
+    def _pairs(
+        self, images: Callable[[slice], torch.Tensor], count: int,
+        border: Callable[[slice, slice], torch.Tensor],
+    ) -> tuple[Any, Any, Any] | None:  # fmt: skip
+        """Return which generated and real images lie within a border, and how far apart."""
+        pairs: list[tuple[torch.Tensor, ...]] = []
+        found = 0
+        for rows in cut(count):
+            x = images(rows)
+            for columns in cut(len(self._real)):
+                block = squares_of(x, self._real[columns])
+                a, b = torch.nonzero(block <= border(rows, columns), as_tuple=True)
+                pairs.append(((a + rows.start).int(), (b + columns.start).int(), block[a, b]))
+                found += len(a)
+                if found > MAX_PAIRS:
+                    return None
+        who, whom, far = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
+        return who, whom, far
+
+    def _halved(
+        self, found_by: Callable[[Array], tuple[Any, Any]], count: int, whole: int
+    ) -> Array:
+        """Return scaled differences of halves; the mean of their squares is the variance."""
+        differences = np.empty((2, self._num_halvings))
+        rng = np.random.default_rng([self._seed, count])
+        for n in range(self._num_halvings):
+            half = rng.permutation(count) < count // 2
+            signs = rng.choice([-1.0, 1.0], len(self._real))
+            differences[:, n] = _difference(*found_by(half), signs)
         reach = count / (2 * whole)
-        parts = np.sqrt([[reach], [max(self._share - reach, 0)]])
-        # The mean of the squares of both rows together is the variance.
-        return {"recall": (parts * recalls).ravel(), "coverage": (parts * coverages).ravel()}
+        return (np.sqrt([[reach], [max(self._share - reach, 0)]]) * differences).ravel()
 
 
 def _spread(count: int, most: int) -> Any:
