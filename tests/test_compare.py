@@ -83,6 +83,17 @@ def test_pairs_of_the_same_images_have_narrow_intervals(pair, tmp_path):
     assert not any(change.is_significant for change in changes if change)
 
 
+def test_what_is_not_paired_is_named(pair):
+    path = influence_path(pair[1])
+    members = dict(np.load(path))
+    del members["fid"]
+    members["recall"] = members["recall"][:100]
+    np.savez(path, **members)
+    found = compare(pair)
+    assert "but those of FID, Recall are not" in found.notes[0]
+    assert found.changes[0]["fid"] and found.changes[0]["recall"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -129,6 +140,14 @@ def test_names_cannot_leave_their_cell(tmp_path, pair):
         assert wanted in _text([pair[0], wild], tmp_path / f"n.{suffix}")
 
 
+def test_names_do_not_command_the_terminal(tmp_path, pair, capsys):
+    wild = write(tmp_path / "a\x1b[31m\nb.json", BETTER)
+    for form in ("markdown", "latex", "csv"):
+        assert run(pair[0], wild, "--format", form) == 0
+        found = capsys.readouterr()
+        assert "a?[31m?b" in found.out and "\x1b" not in found.out + found.err
+
+
 HOSTILE = {
     "no card": lambda r: r.pop("card"),
     "changed card": lambda r: r["card"].update(num_images=10**6),
@@ -153,7 +172,7 @@ def test_hostile_results_end_in_one_line(pair, capsys, name):
     assert error.count("\n") == 1 and "Traceback" not in error
 
 
-@pytest.mark.parametrize("change", ["cut", "other", "pickle", "short", "nan"])
+@pytest.mark.parametrize("change", ["cut", "other", "pickle", "short", "nan", "wide", "bomb"])
 def test_hostile_influences_end_in_one_line(pair, capsys, change):
     path = influence_path(pair[1])
     members = dict(np.load(path))
@@ -165,7 +184,11 @@ def test_hostile_influences_end_in_one_line(pair, capsys, change):
         members["fid"] = members["fid"][:100]
     elif change == "nan":
         members["fid"][0] = np.nan
-    np.savez(path, **members)
+    elif change == "wide":  # its squares would be infinite
+        members["fid"] = members["fid"].astype(np.float64) * 1e200
+    elif change == "bomb":
+        members["recall"] = np.zeros(10_000, np.float32)
+    (np.savez_compressed if change == "bomb" else np.savez)(path, **members)
     if change == "cut":
         path.write_bytes(path.read_bytes()[:200])
     assert run(*pair) == 2

@@ -18,6 +18,7 @@ from burnish.metrics.moments import Array
 
 HALVED = ("recall", "coverage")
 MAX_ROWS = 10**8
+BYTES = {"i": 8, "f": 4}
 
 
 def influence_path(result: Path) -> Path:
@@ -75,14 +76,17 @@ def read_influences(
 
 def _member(archive: ZipFile, name: str, kind: str, count: int, is_free: bool = False) -> Array:
     """Read one member whose header says that it is what it should be."""
-    with archive.open(f"{name}.npy") as stream:
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.file_size > 2 * entry.compress_size + 4096:  # as written, nothing is compressed
+        raise InputError(f"holds {json.dumps(name)}, compressed to next to nothing")
+    with archive.open(entry) as stream:
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         shape, _, dtype = readers[npy.read_magic(stream)](stream)
     fits = shape == () if kind == "U" else len(shape) == 1 and 2 <= shape[0] <= MAX_ROWS
     fits = fits and (kind == "U" or is_free or shape[0] == count)
     if is_free and shape and shape[0] > 10_000:
         fits = False
-    if not fits or dtype.kind != kind or dtype.itemsize > (4 * count if kind == "U" else 8):
+    if not fits or dtype.kind != kind or dtype.itemsize > BYTES.get(kind, 4 * count):
         raise InputError(f"holds {json.dumps(name)} of shape {list(shape)} and type {dtype}")
     with archive.open(f"{name}.npy") as stream:
         array = npy.read_array(stream, allow_pickle=False)

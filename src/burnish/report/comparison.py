@@ -90,8 +90,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
     changes = []
     for name, result in zip(names[1:], results[1:], strict=True):
         is_paired = _can_pair(first, result)
-        notes.append(f"{names[0]} and {name}: {PAIRED if is_paired else _why(first, result)}")
-        changes.append({one.key: _change(one.key, first, result, is_paired) for one in known})
+        found = {one.key: _change(one.key, first, result, is_paired) for one in known}
+        said = PAIRED if is_paired else _why(first, result)
+        apart = [m.title for m in known if found[m.key] and not _pairs(m.key, first, result)]
+        if is_paired and apart:
+            said += f", but those of {', '.join(apart)} are not: an .influence.npz lacks them"
+        notes.append(f"{names[0]} and {name}: {said}")
+        changes.append(found)
     return Comparison(names, results, known, changes, notes)
 
 
@@ -133,12 +138,18 @@ def read_result(path: Path) -> Result:
 
 
 def _change(key: str, first: Result, other: Result, is_paired: bool) -> Change | None:
-    if is_paired and key in first.estimates and key in other.estimates:
+    if is_paired and _pairs(key, first, other):
         return paired_change(first.estimates[key], other.estimates[key])
     if key not in first.intervals or key not in other.intervals:
         return None
     a, b = first.intervals[key], other.intervals[key]
     return unpaired_change(a["value"], b["value"], a["std_error"], b["std_error"])
+
+
+def _pairs(key: str, first: Result, other: Result) -> bool:
+    """Return whether both have influences of a metric, and as many: other versions halve more."""
+    a, b = first.estimates.get(key), other.estimates.get(key)
+    return a is not None and b is not None and len(a.influence) == len(b.influence)
 
 
 def _can_pair(first: Result, other: Result) -> bool:
@@ -151,16 +162,21 @@ def _why(first: Result, other: Result) -> str:
     for result in (first, other):
         if result.ids is None:
             return f"{UNPAIRED} (there is no {influence_path(result.path).name})"
-    return f"{UNPAIRED} (the images have other ids)"
+    return f"{UNPAIRED} (the images have other ids, or another order)"
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """Return as many of the last parts of the paths as tell them apart."""
     for count in range(1, 5):
-        names = ["/".join(path.with_suffix("").parts[-count:]) for path in paths]
+        names = [_plain("/".join(path.with_suffix("").parts[-count:])) for path in paths]
         if all(a != b for a, b in pairwise(sorted(names))):
             return names
-    return [str(path) for path in paths]
+    return [_plain(str(path)) for path in paths]
+
+
+def _plain(name: str) -> str:
+    """Return a name on one line, without signs that command a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name)
 
 
 def _count(value: Any) -> str:
