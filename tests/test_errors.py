@@ -16,6 +16,7 @@ from burnish.errors import unknown
         ("n100", [f"n{i}" for i in range(99)], "did you mean 'n10'?"),
         ("judge", ["judge"], "choose from: judge"),  # what is refused is not recommended
         ("xyz", "a" * 41, "choose from: " + "a, " * 40 + "..."),
+        ("xyz", ["a" * 98] * 9, "choose from: " + ("a" * 98 + ", ") * 5 + "..."),
     ],
 )
 def test_hint_of_an_unknown_name(name, choices, hint):

@@ -19,7 +19,10 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """
     choices, name = list(choices), name if isinstance(name, str) else repr(name)
     by_lower = {choice.lower(): choice for choice in choices if not choice.isupper()}
-    some = ", ".join(choices[:40]) + ", ..." * (len(choices) > 40)
+    count = 40
+    while len(", ".join(choices[:count])) > 500:
+        count -= 1
+    some = ", ".join(choices[:count]) + ", ..." * (len(choices) > count)
     hint = f"choose from: {some}" if choices else "there is none to choose from"
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     if near and by_lower[near[0]] != name:  # what is refused is not recommended

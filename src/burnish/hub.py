@@ -73,7 +73,7 @@ def find(kind: Kind, name: str, others: tuple[str, ...] = ()) -> Path:
         raise InputError(f"no {kind} at {path}")
     near = {item.partition("/")[0] for item in (*known, *others)}
     if not HUB_ID.fullmatch(name) or name.partition("/")[0] in near:
-        raise unknown(kind, name, [*known, *others, "PATH", "OWNER/NAME"])
+        raise unknown(kind, name, ["PATH", "OWNER/NAME", *known, *others])
     return weights_of(fetch_repository(kind, name, ["*.json", "*.safetensors"]))
 
 
@@ -137,7 +137,7 @@ def known_sha256(path: Path) -> dict[Path, str]:
 def _checked_shipped(path: Path) -> Path:
     for one, sha256 in known_sha256(path).items():
         if not one.is_file() or path_sha256(one) != sha256:
-            raise InputError(f"{one} has not the SHA-256 of {SUMS.name}; install burnish anew")
+            raise InputError(f"{one} has not the SHA-256 of {SUMS.name}; install burnish again")
     return path
 
 

@@ -111,7 +111,7 @@ class Reference:
         """
         path = Path(path)
         held = read_statistics(path, extractor.name if extractor else None)
-        known = read(ReferenceCard, held.card or {}, f"{path}: card")
+        known = read(ReferenceCard, {} if held.card is None else held.card, f"{path}: card")
         found = cls(
             held.moments, held.features, known.num_images, known.feature_extractor,
             known.extractor_sha256, known.source or str(path), held.spatial,

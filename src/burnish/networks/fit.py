@@ -25,12 +25,15 @@ def misfit(wanted: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) ->
 
 
 def fault(state: Mapping[str, Tensor]) -> str:
-    """Return which tensor holds NaN, infinity or a variance below 0; empty if none does."""
+    """Return which tensor holds NaN, infinity or a variance below 0; empty if none does.
+
+    Names are shown as they are: :func:`misfit` has compared them with those of a network.
+    """
     for name, values in state.items():
         if not bool(values.isfinite().all()):
-            return f"{shown(name)} holds NaN or infinite values"
+            return f"{name} holds NaN or infinite values"
         if name.endswith(("_var", "_vars")) and values.numel() and values.min() < 0:
-            return f"{shown(name)} holds a variance below 0: {values.min().item():g}"
+            return f"{name} holds a variance below 0: {values.min().item():g}"
     return ""
 
 
