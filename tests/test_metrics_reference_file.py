@@ -134,3 +134,5 @@ def test_statistics_of_another_size_are_refused_before_scoring(tmp_path):
     path = written(tmp_path / "edm2.pkl", (4, {"fid": STATISTICS}))
     with pytest.raises(InputError, match="is of 4 features, but fashion_mnist/plain gives"):
         plan_evaluate(tmp_path / "made.npz", str(path), "fashion_mnist/plain", protocol="edm2")
+    with pytest.raises(InputError, match="is of 4 features, but fashion_mnist/plain gives"):
+        plan_evaluate(tmp_path / "made.npz", "fashion_mnist/plain", validation=str(path))

@@ -206,8 +206,9 @@ def plan_evaluate(
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
     quick = cached(extractor, spatial=False, wanted=given.cache)  # for the images of ADM's files
     real = known_reference(reference, quick) or images_of(reference, given.batch_size)
-    if isinstance(real, Reference):
-        real.check_size(first.features.shape[1], extractor.name)
+    for known in (real, given.validation and known_reference(given.validation, quick)):
+        if isinstance(known, Reference):
+            known.check_size(first.features.shape[1], extractor.name)
     count = real.num_images if isinstance(real, Side) else 0
     hashes = {
         "generated_sha256": samples_sha256(generated, file),
