@@ -232,6 +232,8 @@ def metrics(tool: str, what: str, reference: str, generated: str, size: str) -> 
     """Compute one group of metrics of features as a tool does it."""
     import torch
 
+    import burnish.metrics.estimates  # noqa: F401  (modules are no memory of the metrics)
+
     real, fake = np.load(reference, mmap_mode="r"), np.load(generated, mmap_mode="r")[: int(size)]
     peak, done = [0], Event()
 

@@ -163,7 +163,7 @@ def test_pairs_of_images_are_not_counted_twice():
     """Near the reference images act in pairs; the jackknife is up to 1.4 times too wide there."""
     sliced = few_directions(REAL)
     for estimator in (FrechetEstimator(moments_of(REAL)), KernelEstimator(REAL), sliced):
-        found = [estimator(images(seed, scale=1)) for seed in range(150)]
+        found = [estimator(images(seed, scale=1)) for seed in range(100)]
         true = np.std([one.value for one in found])
         ours = np.sqrt(np.mean([one.std_error**2 for one in found]))
         twice = np.sqrt(np.mean([one.influence.var() / 200 for one in found]))
@@ -174,12 +174,12 @@ def test_pairs_of_images_are_not_counted_twice():
 @pytest.mark.skipif(not CIFAR.exists(), reason="needs images of CIFAR-10")
 def test_intervals_hold_the_mean_of_real_features():
     """``benchmarks/coverage.py`` draws more often, and for three extractors."""
-    found = next(iter(open_samples(CIFAR, 2600))).images
+    found = next(iter(open_samples(CIFAR, 1600))).images
     rows = load_extractor("cifar10/views")(to_uint8(found)).features.numpy()
-    real, population, rng = rows[:600], rows[600:], np.random.default_rng(0)
+    real, population, rng = rows[:400], rows[400:], np.random.default_rng(0)
     keys = ("fid", "kid", "precision", "recall", "density", "coverage", "copying")
     estimator = Estimator(moments_of(real), real, keys=keys)
-    draws = [estimator(population[rng.choice(2000, 200, replace=False)]) for _ in range(60)]
+    draws = [estimator(population[rng.choice(1200, 150, replace=False)]) for _ in range(40)]
     # Draws without replacement from so few images vary less than new images would.
     held = {}
     for key in keys:

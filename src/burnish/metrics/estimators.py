@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from burnish.errors import InputError
+from burnish.metrics.distances import cut
 from burnish.metrics.intervals import Estimate
 from burnish.metrics.moments import Array, Moments
 
@@ -143,70 +144,65 @@ class KernelEstimator:
 
     def __init__(self, reference: Array, *, gaussian: bool = False) -> None:
         check(reference, reference.shape[-1])
-        self._gaussian, self._dim = gaussian, reference.shape[1]
-        self._reference = self._prepared(reference)
-        self._within = float(self._mean_of_others(self._reference).mean())
+        self._gaussian, self._reference = gaussian, reference
+        self._within = float(self._mean_of_others(reference).mean())
 
     def __call__(self, features: Array) -> Estimate:
         """Return the distance of features ``[N, D]`` of at least two images."""
-        check(features, self._dim)
-        rows = self._prepared(features)
-        others = self._mean_of_others(rows)
-        across = self._sums(rows, self._reference) / len(self._reference)
+        check(features, self._reference.shape[1])
+        others = self._mean_of_others(features)
+        across = self._sums(features, self._reference) / len(self._reference)
         scale = 1000 if self._gaussian else 1
         influence = 2 * scale * (others - across)
         value = scale * (others.mean() + self._within - 2 * across.mean())
         influence -= influence.mean()
-        chosen = _spread(len(rows), NUM_ROWS)
-        some, few, weights = rows[chosen], len(chosen), influence[chosen]
+        chosen = _spread(len(features), NUM_ROWS)
+        some, few, weights = self._rows(features[chosen]), len(chosen), influence[chosen]
         kernel = self._kernel(some, some).fill_diagonal_(0).numpy() * (2 * scale)
         means = kernel.sum(1) / max(few - 1, 1)
         kernel += means.mean() - means[:, None] - means
         np.fill_diagonal(kernel, 0)
         square = float(np.square(kernel).sum()) / (few * max(few - 1, 1))
         bent = float(weights @ kernel @ weights) / few**2
-        second = _second_order(square, bent, weights, len(rows))
+        second = _second_order(square, bent, weights, len(features))
         return Estimate(float(value), influence, False, *second)
 
-    def _prepared(self, features: Array) -> torch.Tensor:
-        rows = torch.from_numpy(np.asarray(features, np.float64))
-        return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300) if self._gaussian else rows
+    def _rows(self, features: Array, num_pairs: int = 0) -> torch.Tensor:
+        rows = torch.from_numpy(features.astype(np.float64))
+        if self._gaussian:
+            rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        return rows.float() if num_pairs > MANY else rows
 
     def _kernel(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         products = (x @ y.T).double()
         if self._gaussian:
             return ((products - 1) / 100).exp_()  # |x - y|^2 = 2 - 2 x y
-        root = products.div_(self._dim).add_(1)
+        root = products.div_(x.shape[1]).add_(1)
         return root * root * root
 
-    def _sums(self, x: torch.Tensor, y: torch.Tensor) -> Array:
+    def _sums(self, x: Array, y: Array) -> Array:
         """Return the sum of the kernel of each row of x with all rows of y, ``[N]``."""
-        sums = torch.zeros(len(x), dtype=torch.float64)
-        x, y = (_short(rows, len(x) * len(y)) for rows in (x, y))
-        for i in range(0, len(x), BLOCK):
-            for j in range(0, len(y), BLOCK):
-                sums[i : i + BLOCK] += self._kernel(x[i : i + BLOCK], y[j : j + BLOCK]).sum(1)
-        return sums.numpy()
+        sums, count = np.zeros(len(x)), len(x) * len(y)
+        for rows in cut(len(x)):
+            left = self._rows(x[rows], count)
+            for columns in cut(len(y)):
+                kernel = self._kernel(left, self._rows(y[columns], count))
+                sums[rows] += kernel.sum(1).numpy()
+        return sums
 
-    def _mean_of_others(self, x: torch.Tensor) -> Array:
+    def _mean_of_others(self, x: Array) -> Array:
         """Return the mean kernel of each row with the others, of the CMMD with all, ``[N]``."""
-        sums = torch.zeros(len(x), dtype=torch.float64)
-        x = _short(x, len(x) ** 2)
-        for i in range(0, len(x), BLOCK):
-            for j in range(i, len(x), BLOCK):  # the kernel is symmetric
-                kernel = self._kernel(x[i : i + BLOCK], x[j : j + BLOCK])
-                if i == j and not self._gaussian:
+        sums, count = np.zeros(len(x)), len(x) ** 2
+        for rows in cut(len(x)):
+            left = self._rows(x[rows], count)
+            for columns in cut(len(x), first=rows.start):  # the kernel is symmetric
+                kernel = self._kernel(left, self._rows(x[columns], count))
+                if rows == columns and not self._gaussian:
                     kernel.fill_diagonal_(0)
-                sums[i : i + BLOCK] += kernel.sum(1)
-                if j > i:
-                    sums[j : j + BLOCK] += kernel.sum(0)
-        if self._gaussian:
-            return sums.numpy() / len(x)
-        return sums.numpy() / (len(x) - 1)
-
-
-def _short(rows: torch.Tensor, num_pairs: int) -> torch.Tensor:
-    return rows.float() if num_pairs > MANY else rows
+                sums[rows] += kernel.sum(1).numpy()
+                if columns.start > rows.start:
+                    sums[columns] += kernel.sum(0).numpy()
+        return sums / (len(x) if self._gaussian else len(x) - 1)
 
 
 def check(features: Array, dim: int) -> None:
