@@ -135,6 +135,7 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
     wrong = {
         "is compared with itself": [names[0], names[0], "--real", names[2]],
         "names of their own": [*names[:2], "--real", names[2], "--other", f"refined={names[0]}"],
+        "not one of": [*names[:2], "--real", names[2], "--other", f"blur={names[0]}"],
         "takes NAME=PATH": [*names[:2], "--real", names[2], "--other", "x"],
         "num_images must be": [*names[:2], "--real", names[2], "--num-images", "3"],
         "these are not": [names[0], names[1], "--real", names[0]],

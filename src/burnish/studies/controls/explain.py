@@ -58,7 +58,7 @@ def explain(
     from burnish.guide.load import load_guide
     from burnish.jobs.plan import resolve_device
     from burnish.studies.controls.score import predict, score
-    from burnish.studies.controls.words import account
+    from burnish.studies.controls.words import GIVES, account
     from burnish.studies.dose.drawn import check_two_sides, draw
     from burnish.studies.dose.scorer import load_extractors
 
@@ -66,8 +66,9 @@ def explain(
     if baseline == refined:
         raise InputError(f"{baseline} is compared with itself; give the refined images, too")
     given = {"baseline": baseline, "refined": refined, **(others or {})}
-    if len(given) < 2 + len(others or {}):
-        raise InputError("other images need names of their own, not baseline or refined")
+    if len(given) < 2 + len(others or {}) or {"real", *GIVES} & given.keys():
+        taken = ", ".join(["baseline", "refined", "real", *GIVES])
+        raise InputError(f"other images need names of their own, not one of {taken}")
     count, seed = options.num_images, options.seed
     drawn = {name: draw(path, count, seed, "explain") for name, path in given.items()}
     reference = draw(real, options.num_real, seed, "explain/real")
