@@ -29,9 +29,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from burnish.metrics.distances import cut
 from burnish.metrics.moments import Array
+
+Booleans = NDArray[np.bool_]
 
 BLOCK, NUM_HALVINGS = 1024, 100
 MOST = 10_000
@@ -96,15 +99,14 @@ class HalvesEstimator:
         if pairs is None:
             return None
         who, whom, far = pairs
-        near, ids = near.numpy(), ids.numpy()
-        everyone = np.arange(count)
+        radii, others, everyone = near.numpy(), ids.numpy(), np.arange(count)
 
-        def found_by(half: Array) -> tuple[Any, Any]:
-            same = half[ids] == half[:, None]
+        def found_by(half: Booleans) -> tuple[Any, Any]:
+            same = half[others] == half[:, None]
             # The place of the k-th neighbor in the same half; the last one where there is none.
             place = np.argmax(np.cumsum(same, axis=1) >= k, axis=1)
-            place[same.sum(1) < k] = near.shape[1] - 1
-            hit = far <= near[everyone, place][who]
+            place[same.sum(1) < k] = radii.shape[1] - 1
+            hit = far <= radii[everyone, place][who]
             return whom[hit], half[who[hit]]
 
         return self._halved(found_by, count, len(features))
@@ -146,7 +148,7 @@ class HalvesEstimator:
         return who, whom, far
 
     def _halved(
-        self, found_by: Callable[[Array], tuple[Any, Any]], count: int, whole: int
+        self, found_by: Callable[[Booleans], tuple[Any, Any]], count: int, whole: int
     ) -> Array:
         """Return scaled differences of halves; the mean of their squares is the variance."""
         differences = np.empty((2, self._num_halvings))
