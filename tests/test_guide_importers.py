@@ -132,14 +132,14 @@ def test_of_several_networks_one_is_chosen_by_its_number(tmp_path):
     (one, images, first), (two, _, _) = made(plain), made(plain)
     two = {name: -values for name, values in two.items()}
     held = {"state_dict": [two, one], "err": 0.5}
-    with pytest.raises(InputError, match=r"2 networks.*--index \(0: state_dict\[0\], 1: "):
+    with pytest.raises(InputError, match=r"2 networks.*--index \(0: 'state_dict\[0\]', 1: "):
         imported(held, tmp_path, scaled())
     guide = imported(held, tmp_path, scaled(index=1))
     assert torch.allclose(guide(images), first, atol=1e-5)
     with pytest.raises(InputError, match="up to 1"):
         imported(held, tmp_path, scaled(index=2))
     resumed = {"model_state_dict": two, "ema_state_dict": one}
-    with pytest.raises(InputError, match="1: ema_state_dict"):
+    with pytest.raises(InputError, match="1: 'ema_state_dict'"):
         imported(resumed, tmp_path, scaled())
 
 
@@ -267,7 +267,7 @@ REFUSED = [
     (STATE, Asked("torchvision/resnet18"), "no architecture is known"),
     (STATE, Asked("timm/resnet18"), "no architecture is known"),
     ({"fc.weight": torch.ones(5, 8)}, Asked("timm/nothing"), "unknown timm model"),
-    ({"model": "text"}, SAID, "no weights of a network, but model"),
+    ({"model": "text"}, SAID, "no weights of a network, but 'model'"),
     ({"w.weight": torch.ones(2, 2)}, Asked("crown/resnet4b"), "its SHA-256 differs"),
 ]  # fmt: skip
 

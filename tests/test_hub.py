@@ -278,3 +278,13 @@ def test_bad_input_ends_with_one_line_and_code_2(place, monkeypatch, tmp_path, c
     assert any(one in said for one in message.split("|")), said
     assert not paths["out"].exists() and not paths["folder"].exists()
     assert paths["guide"].read_bytes() == GUIDE.read_bytes()
+
+
+def test_links_that_lead_out_of_a_folder_are_not_uploaded(tmp_path):
+    folder, secret = tmp_path / "generator", tmp_path / "token.json"
+    shutil.copytree(Path(burnish.__file__).parent / "weights/fashion_mnist/generator", folder)
+    secret.write_text("{}")
+    (folder / "notes.json").symlink_to(secret)
+    with pytest.raises(InputError, match="a link that leads out of the folder"):
+        push_model(str(folder), "me/it", folder=tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()

@@ -163,7 +163,7 @@ class Maker:
 
     def _copy(self, kind: Callable[[Any], Any], items: Any) -> Any:
         if type(items) not in (list, tuple, set, frozenset):
-            raise InputError("a list in it is none; damaged")
+            raise InputError("what should be a list is not one; damaged")
         self.charge(len(items))
         if kind in (set, frozenset):
             for one in items:
@@ -172,7 +172,7 @@ class Maker:
 
     def _dict(self, pairs: Any = ()) -> dict[Any, Any]:
         if type(pairs) not in (list, tuple, dict):
-            raise InputError("a dictionary in it is none; damaged")
+            raise InputError("what should be a dictionary is not one; damaged")
         self.charge(len(pairs))
         made: dict[Any, Any] = {}
         for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
@@ -189,7 +189,7 @@ class Maker:
         if isinstance(values, str):
             return self._encode(values, *coding)
         if type(values) not in (bytes, bytearray):
-            raise InputError("bytes in it are none; damaged")
+            raise InputError("what should be bytes is not; damaged")
         self.take(len(values))
         return bytes(values)
 

@@ -93,7 +93,9 @@ class _Reading:
         if whole[:2] == b"PK":
             return self._zip(path, file, whole)
         if whole[257:262] == b"ustar":
-            raise InputError("it is a tar, as torch before 0.1.10 wrote; save it anew with torch")
+            raise InputError(
+                "it is a tar, as torch before 0.1.10 wrote; save it again with a newer torch"
+            )
         return self._pickle(whole, memoryview(whole))
 
     def _pickle(self, stream: Any, content: memoryview) -> Any:
@@ -146,7 +148,7 @@ class _Reading:
             raise InputError("it is of another version of torch's format; not read")
         machine_info = machine.run(stream)
         if isinstance(machine_info, dict) and machine_info.get("little_endian") is False:
-            raise InputError("its numbers are big-endian; save it anew")
+            raise InputError("its numbers are big-endian; save it again on another machine")
         value = machine.run(stream)
         keys = machine.run(stream)
         if type(keys) is not list or {_place(key) for key in keys} != set(roots):
@@ -166,7 +168,7 @@ class _Reading:
         members: dict[str, Member] = {}
         for member in list_members(path):
             if member.name in members or len(members) >= MAX_MEMBERS:
-                raise InputError("a zip with twice the same name, or too many; damaged")
+                raise InputError("a zip with one name twice, or too many files; damaged")
             members[member.name] = member
         if any(n.endswith("constants.pkl") or "code" in n.split("/")[:-1] for n in members):
             raise InputError(
@@ -179,7 +181,7 @@ class _Reading:
         folder = found[0].removesuffix("data.pkl")
         order = members.get(f"{folder}byteorder")
         if order and (order.size > 16 or unpack(file, order, str(path)) != b"little"):
-            raise InputError("its numbers are big-endian; save it anew")
+            raise InputError("its numbers are big-endian; save it again on another machine")
         if head.method or head.size > MAX_PICKLE:
             raise InputError("its data.pkl is compressed or too long, unlike torch's; not read")
         known: dict[tuple[str, torch.dtype, int], Storage] = {}
@@ -232,7 +234,7 @@ def _storage(kind: Any, count: Any) -> Storage:
     if dtype is None:
         raise InputError("a tensor in it is of a type that is not read")
     if type(count) is not int or not 0 <= count < 2**48:
-        raise InputError("a storage in it has a size that is none; damaged")
+        raise InputError("a storage in it has no valid size; damaged")
     return Storage(dtype, count)
 
 

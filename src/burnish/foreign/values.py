@@ -67,7 +67,7 @@ class View:
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.size, *self.stride)
         if len(numbers) > 64 or any(type(n) is not int or not 0 <= n < 2**62 for n in numbers):
-            raise InputError("a tensor in it has a size, stride or offset that is none")
+            raise InputError("a tensor in it has a size, stride or offset that is no whole number")
         if not isinstance(self.storage, Storage) or len(self.size) != len(self.stride):
             raise InputError("a tensor in it has no storage, or not one stride per size")
         count = math.prod(self.size)
@@ -130,7 +130,7 @@ class Array:
         if not isinstance(dtype, Dtype) or not dtype.code or isinstance(raw, list):
             return  # of objects, or of records
         if type(shape) is not tuple or len(shape) > 32 or any(type(n) is not int for n in shape):
-            raise InputError("an array in it has a shape that is none")
+            raise InputError("the shape of an array in it is damaged")
         if type(raw) not in (bytes, bytearray) or order not in ("C", "F"):
             raise InputError("an array in it holds no bytes")
         values = np.frombuffer(raw, dtype.numpy())

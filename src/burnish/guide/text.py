@@ -241,4 +241,6 @@ def _classifier(model: Any, arguments: dict[str, Any], vectors: Tensor) -> nn.Mo
     network.visual = model.visual
     network.normalize = Normalize(given["mean"], given["std"])
     network.texts, network.scale = vectors, model.logit_scale.detach().exp().reshape(())
+    if not bool(network.scale.isfinite()):
+        raise InputError("the logit_scale of this CLIP is too large; its weights are damaged")
     return network.eval()

@@ -52,7 +52,7 @@ def push_model(
             shutil.copyfile(path, target / WEIGHTS)
             write_config(target, card)
         else:
-            _copy(path, target)
+            _copy(path, target, follow=False)
         write_text(target / "README.md", readme(kind, card, repo_id, numbers, license, library))
 
     if folder is None:
@@ -162,12 +162,19 @@ def _local(name: str, fetch: bool = False) -> Path:
     return weights_of(fetch_repository("model", name, ["*.json", "*.safetensors"]))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a generator's files of settings and weights; code and anything else stay behind."""
+def _copy(source: Path, target: Path, follow: bool = True) -> None:
+    """Copy a generator's files of settings and weights; code and anything else stay behind.
+
+    What is uploaded is not what links lead to outside of the folder (``follow``), which may be
+    secrets. The hub's cache consists of such links.
+    """
     found = [one for one in sorted(source.rglob("*")) if one.suffix in KEPT and one.is_file()]
     if len(found) > MOST_FILES:
         raise InputError(f"{source} holds {len(found)} files, unlike a generator")
+    inside = source.resolve()
     for one in found:
+        if not follow and not one.resolve().is_relative_to(inside):
+            raise InputError(f"{one} is a link that leads out of the folder; put a copy there")
         place = target / one.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(one, place)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError, shown, unknown
 from burnish.foreign.reader import Checkpoint, read_checkpoint
 from burnish.guide.importers.architectures import misfits
 from burnish.guide.importers.layouts import ASKS_RELU, Layout, layout_of
@@ -97,7 +97,7 @@ def describe(guide: Guide) -> str:
     origin = card["origin"]
     rest = {key: one for key, one in network.items() if key not in ("name", "mean", "std")}
     lines = [
-        f"{card['name']}: {network['name']} with "
+        f"{shown(card['name'])}: {network['name']} with "
         + ", ".join(f"{k} {v}" for k, v in rest.items()),
         f"normalized by mean {network['mean']}, std {network['std']}, "
         f"as {origin['normalization_from']} has it",

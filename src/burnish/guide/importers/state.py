@@ -43,13 +43,13 @@ def choose(content: Any, index: int | None, path: Path) -> State:
         elif isinstance(content, dict):
             if any(isinstance(one, Persistent) for one in content.values()):
                 raise InputError(f"{path} holds a generator, as EDM saves it, and no classifier")
-            held = f"{', '.join(map(str, list(content)[:8]))}"[:200]
+            held = ", ".join(shown(key) for key in list(content)[:8])
         raise InputError(
             f"{path} holds no weights of a network, but {held}; save model.state_dict()"
         )
     names = list(found)
     if index is None and len(names) > 1:
-        listed = ", ".join(f"{place}: {name}" for place, name in enumerate(names[:20]))
+        listed = ", ".join(f"{place}: {shown(name)}" for place, name in enumerate(names[:20]))
         raise InputError(f"{path} holds {len(names)} networks; choose one by --index ({listed})")
     if not 0 <= (index or 0) < len(names):
         raise InputError(
