@@ -12,6 +12,7 @@ from burnish.cli.main import main
 from burnish.files import write_json
 from burnish.metrics.evaluate import compare as score
 from burnish.metrics.features import NetworkExtractor
+from burnish.metrics.fingerprint import digest
 from burnish.metrics.influence import influence_path, write_influences
 from burnish.metrics.moments import moments_of
 from burnish.metrics.reference import Reference
@@ -114,6 +115,13 @@ def test_numbers_of_another_kind_are_refused_and_the_difference_is_named(
     assert run(pair[0], other) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_other_kept_features_are_another_reference():
+    moments = moments_of(REAL)
+    assert digest(moments, REAL) == digest(moments, REAL[::-1] + 1e-9)
+    for other in (REAL[:150], np.vstack([REAL[1:], BASE[:1]])):
+        assert digest(moments, other) != digest(moments, REAL)
 
 
 def test_formats(pair, tmp_path, capsys):

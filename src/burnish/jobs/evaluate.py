@@ -186,13 +186,14 @@ def plan_evaluate(
     check_reference(reference)
     if given.validation:
         check_reference(given.validation)
-    real_path = Path(split_rows(reference)[0])
+    inputs = [generated, Path(split_rows(reference)[0])]
     if save_reference:
-        check_target(save_reference, generated, real_path)
+        check_target(save_reference, *inputs)
+        inputs.append(save_reference)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
-    if out:
-        check_target(out, generated, real_path, *([save_reference] if save_reference else []))
+    for path in (out, influence_path(out)) if out else ():
+        check_target(path, *inputs)
     if features is None:
         features = reference if reference in shipped("features") else how.extractor
     name = features if isinstance(features, str) else features.name

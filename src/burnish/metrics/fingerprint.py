@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.metrics.moments import Moments
+from burnish.metrics.moments import Array, Moments
 
 FINGERPRINT_LENGTH = 16
 VERSIONS = ("burnish", "torch", "numpy")
@@ -38,10 +38,10 @@ def make_card(
         "feature_extractor": getattr(extractor, "name", None),
         "feature_extractor_sha256": getattr(extractor, "sha256", None),
         "quantization": None if extractor is None else "uint8, rounded",
-        "reference_digest": digest(reference.moments),
+        "reference_digest": digest(reference.moments, features),
         "num_reference_images": reference.num_images,
         "num_reference_features": None if features is None else len(features),
-        "validation_digest": None if validation is None else digest(validation.moments),
+        "validation_digest": validation and digest(validation.moments),
         "num_images": num_images,
         "num_neighbors": num_neighbors,
         "protocol": json.loads(json.dumps(protocol.settings())),
@@ -49,15 +49,17 @@ def make_card(
     }
 
 
-def digest(moments: Moments) -> str:
-    """Return a hash of moments that is the same for the same images on other machines.
+def digest(moments: Moments, features: Array | None = None) -> str:
+    """Return a hash of a reference that is the same for the same images on other machines.
 
-    It is of three numbers with four digits, since sums in another order differ in the last ones.
+    It is of a few sums with five digits, since sums in another order differ in the last ones: of
+    the moments, and of the features that are kept for the metrics that need them.
     """
-    sizes = (
-        moments.mu @ moments.mu, np.trace(moments.sigma), np.square(moments.sigma).sum()
-    )  # fmt: skip
-    text = " ".join([str(len(moments.mu)), *(f"{size:.3e}" for size in sizes)])
+    sizes = [moments.mu @ moments.mu, np.trace(moments.sigma), np.square(moments.sigma).sum()]
+    if features is not None:
+        mean = features.mean(0, dtype=np.float64)
+        sizes += [mean @ mean, np.square(features, dtype=np.float64).sum()]
+    text = " ".join([str(len(moments.mu)), *(f"{size:.4e}" for size in sizes)])
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
