@@ -78,6 +78,9 @@ def test_the_dose_that_moves_images_onto_real_ones_is_found_and_confirmed(files)
     first, after = result["confirmation"]
     assert first["scores"]["all"]["fid"] != before["scores"]["all"]["fid"]  # other images
     assert after["scores"]["all"]["fid_change"]["high"] < 0
+    # No cheap change does the same, and it is said.
+    blur = result["controls"]["shares"]["blur"]["all"]["fid"]
+    assert abs(blur["share"]) < 0.2 and "of that gain, alone: blur" in result["words"]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     again = tune(files[0], guide_to(1.0), files[1], EYES, OPTIONS)
     assert again["rows"] == result["rows"] and again["confirmation"] == result["confirmation"]
@@ -167,7 +170,7 @@ class Run:
         self.samples, self.real = files
         self.folder, self.level = tmp_path, 1.0
         monkeypatch.setattr("burnish.guide.load.load_guide", lambda _: guide_to(self.level))
-        monkeypatch.setattr("burnish.jobs.refine.load_guide", lambda _: guide_to(self.level))
+        monkeypatch.setattr("burnish.jobs.captions.load_guide", lambda _: guide_to(self.level))
         eyes = {eye.name: eye for eye in EYES}
         monkeypatch.setattr(
             "burnish.studies.dose.scorer.load_extractor", lambda name, _: eyes[name]

@@ -135,6 +135,8 @@ def compare(
     neighbors = asdict(how.neighbors)
     neighbors["num_neighbors"] = k = num_neighbors or how.neighbors.num_neighbors
     seed = how.seed if seed is None else seed
+    if (size := rows.shape[1]) != real.moments.mu.size:
+        raise InputError(f"generated {size} and reference {real.moments.mu.size} differ in D")
     chosen = kept(how, len(rows), seed)
     rows = rows[chosen]
     probabilities = None if probabilities is None else probabilities[chosen]
