@@ -49,8 +49,10 @@ def plan(out, samples="blurred.npz", real="real.npz", options=OPTIONS, start="st
     return plan_adapt(samples, real, start, out, features=FEATURES, options=options, device="cpu")
 
 
-def run_and_die(out, module, name, call):
+def run_and_die(cache, out, module, name, call):
     """Adapt in a process that ends, as if it were killed, at one call of a function."""
+    # The server that forks has the cache, and what was measured there, of an earlier test.
+    os.environ["BURNISH_CACHE"] = cache
     owner = __import__(module, fromlist=[name])
     if "." in name:
         kind, name = name.split(".")

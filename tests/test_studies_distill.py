@@ -100,8 +100,10 @@ def test_a_distilled_refiner_refines_other_images_beside_its_guide(digits, capsy
     assert "a.npz exists" in capsys.readouterr().err
 
 
-def run_and_die(out, module, name, call):
+def run_and_die(cache, out, module, name, call):
     """Distill in a process that ends, as if it were killed, at one call of a function."""
+    # The server that forks has the cache, and what was measured there, of an earlier test.
+    os.environ["BURNISH_CACHE"] = cache
     owner = __import__(module, fromlist=[name])
     if "." in name:
         kind, name = name.split(".")
@@ -127,7 +129,9 @@ def test_killed_at_three_moments_it_ends_in_the_same_bytes(digits):
         ("burnish.studies.distill", "save_model", 0),
     ]
     for moment in moments:
-        process = processes.Process(target=run_and_die, args=(killed, *moment))
+        process = processes.Process(
+            target=run_and_die, args=(os.environ["BURNISH_CACHE"], killed, *moment)
+        )
         process.start()
         process.join(120)
         assert process.exitcode == 9 and not killed.exists(), moment
