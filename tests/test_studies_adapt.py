@@ -109,7 +109,8 @@ def test_killed_at_five_moments_it_ends_in_the_same_bytes(digits):
     ]
     for moment in moments:
         process = processes.Process(
-            target=run_and_die, args=(digits / "killed" / "whole", *moment)
+            target=run_and_die,
+            args=(os.environ["BURNISH_CACHE"], digits / "killed" / "whole", *moment),
         )
         process.start()
         process.join(120)
