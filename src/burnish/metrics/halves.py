@@ -37,7 +37,7 @@ from burnish.metrics.moments import Array
 Booleans = NDArray[np.bool_]
 
 BLOCK, NUM_HALVINGS = 1024, 100
-MOST = 10_000
+MOST = 5_000
 # So many neighbors of each image are kept, of which half are in its half: k of them nearly always.
 SPARE = 12
 # More pairs would take over 200 MB; recall and coverage then have no interval.
