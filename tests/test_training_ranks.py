@@ -61,7 +61,9 @@ def one_of(index, count, port, experiment, out, dies_at):
     torch.set_num_threads(1)
     sys.stderr = (out.parent / f"{out.name}-{index}.txt").open("a")
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   "OMP_NUM_THREADS": "1"}  # fmt: skip
+    # As torchrun sets it; without it, Accelerate warns.
     call = JointLoss.__call__
 
     def watched(self, model, batch, step):
