@@ -176,8 +176,8 @@ def test_torchrun_resumes_after_a_kill(experiment, tmp_path):
     described = plain(experiment)
     described = {key: described[key] for key in ("name", "data", "joint")}
     (tmp_path / "it.yaml").write_text(yaml.safe_dump(described))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--master-port", "0", "-m", "burnish", "train", "joint",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               "--nproc-per-node", "2", "-m", "burnish", "train", "joint",
                str(tmp_path / "it.yaml"), "--device", "cpu", "--out"]  # fmt: skip
     log = tmp_path / "two" / "it" / "joint" / "log.jsonl"
     first = subprocess.Popen([*command, str(tmp_path / "two")], start_new_session=True)
