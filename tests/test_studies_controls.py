@@ -132,6 +132,12 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
     assert found["shares"]["class frequencies"]["cifar10/plain"]["fid"]["share"] > 0.8
     assert found["inputs"]["refined"]["num_images"] == len(fake)
 
+    main(["report", str(tmp_path / "e.json"), "--out", str(tmp_path / "e.html")])
+    page = (tmp_path / "e.html").read_text()
+    share = found["shares"]["class frequencies"]["cifar10/plain"]["fid"]["share"]
+    assert f"<td>{100 * share:.0f} % [" in page and "cifar10/plain and cifar10/views (" in page
+    assert "This is what taking the same images in other class frequencies gives" in page
+
     wrong = {
         "is compared with itself": [names[0], names[0], "--real", names[2]],
         "names of their own": [*names[:2], "--real", names[2], "--other", f"refined={names[0]}"],
@@ -148,6 +154,53 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
         error = capsys.readouterr().err
         assert said in error or said == "--out", error
         assert len(error.strip().splitlines()) == 1 and not (tmp_path / "x.json").exists()
+
+
+def tuned(**controls):
+    by = {"all": {"fid": 3.0, "kid": 0.1}}
+    controls = {
+        "scores": {"baseline": by, "refined": by}, "unchanged": 0, "repeated": 0,
+        "shares": {"blur": {"all": {"fid": {"share": -2.5, "low": -3, "high": 4e300}}}},
+        "extractors": [{"name": "all", "independent": True, "sha256": None}], **controls,
+    }  # fmt: skip
+    return {"verdict": "use", "words": "Use these.", "rows": [], "chosen": {"eps": 1.5},
+            "controls": controls}  # fmt: skip
+
+
+def page_of(folder, result):
+    (folder / "tuning.json").write_text(json.dumps(result))
+    assert not main(["report", str(folder / "tuning.json"), "--out", str(folder / "t.html"),
+                     "--force"])  # fmt: skip
+    return (folder / "t.html").read_text()
+
+
+def test_the_page_of_a_tuning_shows_its_controls(tmp_path):
+    page = page_of(tmp_path, tuned())
+    assert "Tuning found settings that help" in page and "No control gives most" in page
+    assert "<td>\N{MINUS SIGN}250 % [\N{MINUS SIGN}300, 4.0e+302]</td><td>\N{EN DASH}</td>" in page
+    assert "<td>1.5</td>" in page  # the settings
+    page = page_of(tmp_path, tuned() | {"controls": None, "verdict": "leave"})
+    assert "leave these images" in page and "Use these." in page and "cheap controls" not in page
+
+
+@pytest.mark.parametrize(
+    "controls, said",
+    [
+        ({"shares": {"blur": {}}}, "blur has no numbers by all"),
+        ({"scores": {}}, "baseline has no numbers by all"),
+        ({"extractors": []}, "has no numbers by any extractor"),
+        ({"extractors": [{"name": 3}]}, "expected str"),
+        ({"scores": {"baseline": {"all": {"fid": "x"}}}}, "expected float"),
+        ({"shares": {"blur": {"all": {"fid": 1}}}}, "expected keys and values"),
+        ({"unchanged": 7}, "unchanged must be at least 0 and at most 1"),
+    ],
+)
+def test_controls_that_lack_something_are_no_page(tmp_path, capsys, controls, said):
+    with pytest.raises(SystemExit, match="2"):
+        page_of(tmp_path, tuned(**controls))
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "t.html").exists()
 
 
 @pytest.mark.parametrize("share, expected", [(0.79, False), (0.9, True)])

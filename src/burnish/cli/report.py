@@ -19,8 +19,9 @@ OUT = (
 def report(results: tuple[Path, ...], out: Path, force: bool) -> None:
     """Show RESULTS on one self-contained page: pairs, what changed, realness, metrics, curves.
 
-    RESULTS are JSON files of burnish evaluate, folders of burnish demo, outputs of burnish refine,
-    run folders of burnish train, and any files of images two by two, before and after.
+    RESULTS are JSON files of burnish evaluate, explain and tune, folders of burnish demo, outputs
+    of burnish refine, run folders of burnish train, and any files of images two by two, before and
+    after.
 
     \b
     Examples:

@@ -33,6 +33,10 @@ def _is_texts(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
 def _is_section(value: Any) -> bool:
     return value is None or isinstance(value, Mapping)
 
@@ -56,6 +60,7 @@ INTERVAL: dict[str, Check] = {
 CHANGE: dict[str, Check] = {
     "difference": _is_real, "std_error": _is_error, "low": _is_real, "high": _is_real,
 }  # fmt: skip
+EXPLAINED: dict[str, Check] = {"verdict": _is_text, "words": _is_text}
 MADE: dict[str, Check] = {"seconds": _is_number, "mean_num_steps": _is_number}
 FACTS: dict[str, Check] = {"refine": _is_section}
 CARD: dict[str, Check] = {"settings": _is_section, "threshold": _is_number}
@@ -63,6 +68,7 @@ SETTINGS: dict[str, Check] = {"stop_quantile": _is_number}
 SAID = {
     _is_number: "a number or null", _is_real: "a number", _is_error: "a number of 0 or more",
     _is_count: "a count or null", _is_texts: "a list of texts",
+    _is_text: "a text",
     _is_section: "keys and values", _is_quantiles: "a list of numbers",
 }  # fmt: skip
 

@@ -17,11 +17,13 @@ from burnish.metrics.metric import METRICS
 from burnish.report.checks import (
     CHANGE,
     EVALUATION,
+    EXPLAINED,
     INTERVAL,
     check_facts,
     check_fields,
     check_intervals,
 )
+from burnish.report.controls import check_controls
 from burnish.report.pairs import Pairs, find_pairs, read_pairs
 from burnish.report.text import share_error
 from burnish.storage.parts import find_parts
@@ -82,11 +84,14 @@ class Source:
     card: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    controls: dict[str, Any] | None = None
+    """See :func:`burnish.report.controls.check_controls`."""
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:
     """Read results, refined samples with a card, folders of a demo or run, and pairs of files.
 
+    Results are those of evaluate, explain and tune.
     Files of images that have no card of a refinement are taken two by two, before and after.
     """
     sources, left = [], list(paths)
@@ -96,7 +101,9 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
         if path.suffix == ".json":
             # The folder of a demo says more than "result".
             name = path.resolve().parent.name if path.stem == "result" else path.stem
-            sources.append(Source(name, *_read_result(path)))
+            found = read_json(path)
+            explained = _read_explained(name, found, path)
+            sources.append(explained or Source(name, *_read_result(found, path)))
         elif (path / "result.json").is_file() or (path / "log.jsonl").is_file():
             sources.append(_read_folder(path))
         elif pair := find_pairs(path) if path.is_dir() or _refines(path) else None:
@@ -132,7 +139,7 @@ def _read_folder(path: Path) -> Source:
     pair = find_pairs(path)
     return Source(
         path.resolve().name,
-        *(_read_result(result) if result.is_file() else ([], {})),
+        *(_read_result(read_json(result), result) if result.is_file() else ([], {})),
         pair,
         pair.card if pair else {},
         _read_log(log) if log.is_file() else [],
@@ -140,9 +147,22 @@ def _read_folder(path: Path) -> Source:
     )
 
 
-def _read_result(path: Path) -> tuple[list[Scores], dict[str, Any]]:
+def _read_explained(name: str, found: dict[str, Any], path: Path) -> Source | None:
+    """Return what explain or tune found; None where it is something else."""
+    is_tuned = {"verdict", "words", "rows"} <= found.keys()
+    if not is_tuned and not {"words", "shares", "scores"} <= found.keys():
+        return None
+    controls, where = found.get("controls") if is_tuned else found, str(path)
+    if controls is not None:
+        controls = check_controls(controls, f"{where}: controls" if is_tuned else where)
+    hidden = "scores shares extractors rows confirmation controls chosen".split()
+    facts = {key: value for key, value in found.items() if key not in hidden}
+    check_fields(facts, EXPLAINED, where)
+    return Source(name, facts=facts | {"refine": found.get("chosen")}, controls=controls)
+
+
+def _read_result(result: dict[str, Any], path: Path) -> tuple[list[Scores], dict[str, Any]]:
     """Return the scores, and the rest of the result."""
-    result = read_json(path)
     if "baseline" in result:
         shown = {*SIDES, "second_features"}
         second = result.get("second_features")

@@ -9,6 +9,7 @@ import numpy as np
 from burnish.errors import InputError
 from burnish.files import write_text
 from burnish.report.charts import Chart, realness_chart, run_charts, steps_chart
+from burnish.report.controls import shares_table
 from burnish.report.gallery import galleries
 from burnish.report.inputs import Source, read_sources
 from burnish.report.tables import features_table, headline, overview
@@ -24,8 +25,9 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     It needs no network, no scripts and no other file.
 
     Args:
-        results: Result files, refined samples that have a card, folders of a demo, folders of
-            training runs, or files of images two by two, before and after; shown in this order.
+        results: Result files of evaluate, explain or tune, refined samples that have a card,
+            folders of a demo, folders of training runs, or files of images two by two, before and
+            after; shown in this order.
         out: The page; an existing file is replaced.
     """
     out = Path(out)
@@ -64,6 +66,7 @@ def _section(source: Source) -> dict[str, Any]:
         "lead": lead,
         "note": source.facts.get("note"),
         "tables": [features_table(scores) for scores in source.scores],
+        "controls": shares_table(source.controls) if source.controls else None,
         "galleries": galleries(source.pair) if source.pair else None,
         "charts": [*_ledger_charts(source), *run_charts(source.log)],
         "settings": list(_flatten(settings)),

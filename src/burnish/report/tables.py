@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from burnish.metrics.metric import DASH, METRICS, metric
+from burnish.report.controls import reading
 from burnish.report.inputs import Scores, Source
 from burnish.report.text import (
     change_of,
@@ -19,6 +20,11 @@ from burnish.report.text import (
 )
 
 FID = metric("fid")
+TUNED = {
+    "use": "Tuning found settings that help these images.",
+    "leave": "Tuning says: leave these images as they are.",
+    "disagree": "Tuning recommends nothing: the feature extractors disagree.",
+}
 
 
 def headline(source: Source) -> tuple[str, str]:
@@ -33,6 +39,10 @@ def headline(source: Source) -> tuple[str, str]:
             return said, ""
         score, step = max(scores, key=lambda pair: pair[0])
         return said, f"Best validation score: {score:.4f} at step {step:,}."
+    if "words" in source.facts:  # of tune or explain
+        line = reading(source.controls) if source.controls else source.facts["words"] or ""
+        verdict = source.facts.get("verdict")
+        return (TUNED.get(verdict, f"Tuning says: {verdict}."), line) if verdict else (line, "")
     pair = source.pair
     assert pair is not None
     if not source.card:

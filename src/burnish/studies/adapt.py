@@ -114,6 +114,7 @@ class AdaptPlan:
                 self.out / "generated.npz", [self.opened.tuning[0].samples(slice(100))], 100
             )
             plan_refine(self.out / "generated.npz", str(guide), shown[1], device=self.device).run()
+        shown += [self.out / "tuning.json"] * bool(found)
         write_report(shown, self.out / "report.html")
         return found
 

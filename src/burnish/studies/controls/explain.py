@@ -57,8 +57,9 @@ def explain(
     """
     from burnish.guide.load import load_guide
     from burnish.jobs.plan import resolve_device
+    from burnish.report.controls import GIVES
     from burnish.studies.controls.score import predict, score
-    from burnish.studies.controls.words import GIVES, account
+    from burnish.studies.controls.words import account
     from burnish.studies.dose.drawn import check_two_sides, draw
     from burnish.studies.dose.scorer import load_extractors
 

@@ -1,41 +1,21 @@
 """What is said of a gain and its controls, on plain numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-# A control that gives this share of the gain, by all extractors that decide, accounts for it.
-MOST = 0.8
-CALLED = {"fid": "FD", "kid": "KID"}
-GIVES = {
-    "class frequencies": "taking the same images in other class frequencies",
-    "blur": "a blur", "sharpen": "sharpening",
-    "filter": "a linear filter to the spectrum of real images",
-    "rejection": "dropping the quarter of lowest realness",
-}  # fmt: skip
+from burnish.report.controls import CALLED, all_of_it, deciding
 
 
 def account(result: Mapping[str, Any]) -> str:
     """Return in words what part of the gain each control explains, for the deciding extractors.
 
     Args:
-        result: What :func:`burnish.studies.controls.explain.explained` returns.
+        result: What :func:`burnish.studies.controls.score.score` returns.
     """
     said = [*filter(None, [_copies(result)])]
-    names = [one["name"] for one in result["extractors"] if one["independent"]]
-    names = names or [one["name"] for one in result["extractors"]]
-    for name in names:
-        said.append(_of(result, name))
-    for control in result["shares"]:
-        if accounts_for(result["shares"][control], names):
-            what = GIVES.get(control, f"{control!r}")
-            said.append(f"This is what {what} gives, not what refinement adds.")
+    said += [_of(result, name) for name in deciding(result)]
+    said += all_of_it(result)
     return " ".join(said)
-
-
-def accounts_for(shares: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> bool:
-    """Return whether a control gives most of every gain, by all of some extractors."""
-    found = [shares[name][key] for name in names for key in CALLED if shares[name].get(key)]
-    return bool(found) and all(one["share"] >= MOST for one in found)
 
 
 def _copies(result: Mapping[str, Any]) -> str:
