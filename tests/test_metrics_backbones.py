@@ -153,7 +153,9 @@ def test_siglip_and_mae_are_those_of_timm(cache, name, scaling):
 
 
 def test_names_and_repositories_are_those_of_timm():
-    assert {"dinov2-vit-l-14:dgm", "dinov2-vit-l-14:edm2"} <= set(known_extractors())
+    known = known_extractors()
+    assert {"dinov2-vit-l-14:dgm", "dinov2-vit-l-14:edm2"} <= {*known}
+    assert len({*known}) == len(known)
     for one in BACKBONES.values():
         settings: Any = timm.get_pretrained_cfg(one.timm)
         assert settings.hf_hub_id == one.repository

@@ -188,6 +188,11 @@ def test_texts_of_metrics_have_three_digits():
     ]  # fmt: skip
     assert (fid.heading, metric("recall").heading) == ("FID ↓", "Recall ↑")
     assert metric("recall").text(0.71251) == "0.713"
+    assert [fid.text(x) for x in (1e300, -4e12, 123456789.0)] == [
+        "1e+300",
+        "-4e+12",
+        "123456789.00",
+    ]
 
 
 def test_references_are_what_was_saved(tmp_path):

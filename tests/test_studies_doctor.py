@@ -114,6 +114,13 @@ def test_without_images_the_card_speaks_and_one_side_measures_what_it_can(write_
     assert "accuracy_robust" in real and "auc_clean" not in real
 
 
+def test_a_wrong_guide_is_told_before_images_are_looked_at(write_images):
+    with pytest.raises(InputError, match="unknown guide 'fashion_mnst'"):
+        doctor(["fashion_mnst"], real=write_images("few.npz", 3))
+    with pytest.raises(InputError, match="3 images are too few to judge"):
+        doctor(["fashion_mnist"], real=write_images("few.npz", 3))
+
+
 GOOD = {
     "accuracy_clean": 0.6, "accuracy_robust": 0.3, "accuracy_by_range": {"as they are": 0.6},
     "auc_clean": 0.9, "auc_attacked": 0.2, "share_looks_real": 0.1, "low_frequency_share": 0.2,

@@ -176,7 +176,7 @@ def known_extractors() -> list[str]:
     """Return the names of extractors that do not ship, sorted: torch-fidelity's, and backbones."""
     from burnish.metrics.backbones import known_backbones
 
-    return sorted([*_of_fidelity(), *known_backbones()])
+    return sorted({*_of_fidelity(), *known_backbones()})
 
 
 def _of_fidelity() -> list[str]:

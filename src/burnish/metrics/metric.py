@@ -48,7 +48,18 @@ class Metric:
 
     def text(self, value: float | None) -> str:
         """Round a value; a dash stands for one that is missing."""
-        return DASH if value is None else f"{value:.{self.decimals(value)}f}"
+        return DASH if value is None else rounded(value, self.decimals(value))
+
+
+def rounded(value: float, decimals: int, sign: str = "") -> str:
+    """Return a number with so many decimals, or ``1.2e+300`` for one with too many digits.
+
+    Args:
+        value: Any number.
+        decimals: Behind the point.
+        sign: ``+`` to give positive numbers theirs.
+    """
+    return f"{value:{sign}.{'3g' if 1e9 <= abs(value) < math.inf else f'{decimals}f'}}"
 
 
 METRICS = (

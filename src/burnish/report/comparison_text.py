@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from burnish.metrics.intervals import Change
-from burnish.metrics.metric import DASH, Metric
+from burnish.metrics.metric import DASH, Metric, rounded
 from burnish.report.comparison import Comparison
 from burnish.report.text import cell, minus
 
@@ -56,8 +56,9 @@ def _change(one: Metric, change: Change | None, value: float) -> str:
     if change is None:
         return DASH
     places = one.decimals(value)
-    low, high = (f"{bound:+.{places}f}" for bound in (change.low, change.high))
-    return minus(f"{change.difference:+.{places}f} [{low}, {high}]") + _mark(change)
+    numbers = change.difference, change.low, change.high
+    difference, low, high = (rounded(number, places, "+") for number in numbers)
+    return minus(f"{difference} [{low}, {high}]") + _mark(change)
 
 
 def _markdown(tables: Sequence[list[list[str]]], notes: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.metrics.metric import DASH, METRICS, metric
+from burnish.metrics.metric import DASH, METRICS, metric, rounded
 from burnish.report.controls import reading
 from burnish.report.inputs import Scores, Source
 from burnish.report.text import (
@@ -66,7 +66,7 @@ def _fid_sentence(scores: Scores) -> str:
     before, after = (number(FID, fid) for fid in scores.fids)
     known = scores.change("fid")
     verdict, relative = change_of(FID, *scores.fids, known)[1], percent(*scores.fids)
-    amount = "" if relative is None else f", by {abs(relative):.1f}%"
+    amount = "" if relative is None else f", by {rounded(abs(relative), 1)}%"
     return {
         "": "The FIDs of baseline and refined images are not both known, ",
         "same": f"Refinement leaves the FID at {before}, ",
@@ -83,7 +83,7 @@ def _second_opinion(scores: Sequence[Scores]) -> str:
         return ""
     before, after = (number(FID, fid) for fid in scores[1].fids)
     relative = percent(*scores[1].fids)
-    shift = "" if relative is None else minus(f" ({relative:+.1f}%)")
+    shift = "" if relative is None else minus(f" ({rounded(relative, 1, '+')}%)")
     agrees = "agrees" if verdicts[0] == verdicts[1] else "does not agree"
     return (
         f"A second feature extractor, {scores[1].features}, {agrees}: "
@@ -104,7 +104,7 @@ def features_table(scores: Scores) -> dict[str, Any]:
         texts = []
         for side, value in zip(sides, values, strict=True):
             std = side.get(one.std_key) if one.std_key and value is not None else None
-            texts.append(number(one, value) + ("" if std is None else f" ± {std:.2f}"))
+            texts.append(number(one, value) + ("" if std is None else f" ± {rounded(std, 2)}"))
         row: dict[str, Any] = {"metric": one, "texts": texts, "change": "", "verdict": ""}
         if len(values) == 2:
             known = scores.change(one.key)
@@ -145,7 +145,7 @@ def overview(sources: Sequence[Source]) -> list[list[str]]:
                 ]
                 change = percent(*scores.fids) if side == "refined" else None
                 if change is not None:
-                    row[len(fixed)] += minus(f" ({change:+.1f}%)")
+                    row[len(fixed)] += minus(f" ({rounded(change, 1, '+')}%)")
                 rows.append(row)
     headings = [*fixed, *(one.heading for one in METRICS)]
     filled = [i for i in range(len(headings)) if any(row[i] != DASH for row in rows)]

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from burnish.metrics.intervals import Change
-from burnish.metrics.metric import DASH, Metric
+from burnish.metrics.metric import DASH, Metric, rounded
 
 
 def render(template: str, **values: Any) -> str:
@@ -85,9 +85,9 @@ def change_of(
     if metric.text(baseline) == metric.text(refined):
         return "0", "same"
     decimals = max(metric.decimals(baseline), metric.decimals(refined))
-    change, relative = f"{refined - baseline:+.{decimals}f}", percent(baseline, refined)
+    change, relative = rounded(refined - baseline, decimals, "+"), percent(baseline, refined)
     if relative is not None:
-        change += f" ({relative:+.1f}%)"
+        change += f" ({rounded(relative, 1, '+')}%)"
     if interval is not None and not interval.is_significant:
         return minus(change), "unclear"
     is_better = (refined > baseline) == (metric.better == "higher")
@@ -98,5 +98,6 @@ def interval_text(metric: Metric, value: float, interval: Change | None) -> str:
     """Return the interval of a difference as ``[low, high]``, "" where there is none."""
     if interval is None:
         return ""
-    low, high = (f"{one:+.{metric.decimals(value)}f}" for one in (interval.low, interval.high))
+    ends, decimals = (interval.low, interval.high), metric.decimals(value)
+    low, high = (rounded(end, decimals, "+") for end in ends)
     return minus(f"[{low}, {high}]")

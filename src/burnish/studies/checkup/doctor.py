@@ -82,6 +82,7 @@ def doctor(
     if num_images < MIN_IMAGES:
         raise InputError(f"num_images must be at least {MIN_IMAGES}, not {num_images}")
     place = resolve_device(device)
+    loaded = {name: load_guide(name).to(place).frozen() for name in guides}
     sides = {
         side: _load(str(source))
         for side, source in (("real", real), ("generated", samples))
@@ -96,7 +97,6 @@ def doctor(
     shortcuts = []
     if len(drawn) == 2:
         shortcuts = find_shortcuts(*(to_uint8(drawn[side].images) for side in reversed(drawn)))
-    loaded = {name: load_guide(name).to(place).frozen() for name in guides}
     drawn = {side: part.to(place) for side, part in drawn.items()}
     for (name, guide), part in product(loaded.items(), drawn.values()):
         try:
