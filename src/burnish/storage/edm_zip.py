@@ -16,7 +16,7 @@ from burnish.storage import dataset_json
 from burnish.storage.encoded import PackedFile
 from burnish.storage.folder_names import ids_of
 from burnish.storage.image_file import encode_pngs
-from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, printable
 from burnish.storage.zip_index import Member, list_members, unpack
 
 
@@ -60,7 +60,7 @@ def _index(path: Path) -> tuple[list[str], list["array[int]"], Member | None]:
         if not member.name.lower().endswith(IMAGE_SUFFIXES) or base.startswith("."):
             continue
         if member.name.startswith("/") or ".." in member.name.split("/"):
-            raise InputError(f"{path}: the name {shown(member.name)} leads out of the zip")
+            raise InputError(f"{path}: the name {printable(member.name)} leads out of the zip")
         names.append(member.name)
         for column, value in zip(columns, member[1:], strict=True):
             column.append(value)

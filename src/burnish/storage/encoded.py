@@ -14,7 +14,7 @@ from torch import Tensor
 from burnish.errors import InputError
 from burnish.samples import from_uint8
 from burnish.storage.image_file import inspect, read_array
-from burnish.storage.sample_file import IMAGE_SUFFIXES, MAX_PIXELS, SampleFile, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, MAX_PIXELS, SampleFile, printable
 
 # An encoded image is hardly larger than its pixels.
 MAX_BYTES = 4 * MAX_PIXELS
@@ -59,7 +59,7 @@ class PackedFile(EncodedFile):
         for name, size in zip(members, sizes, strict=True):
             if size > MAX_BYTES:
                 raise InputError(
-                    f"{path}: {shown(name)} of {size} bytes; that is too much for an image"
+                    f"{path}: {printable(name)} of {size} bytes; that is too much for an image"
                 )
         name, first = next(self._encoded([0]))
         shape = inspect(first, name)
@@ -68,7 +68,7 @@ class PackedFile(EncodedFile):
     def _encoded(self, places: Sequence[int]) -> Iterator[tuple[str, BytesIO]]:
         with self.path.open("rb") as file:
             for place in places:
-                name = f"{self.path}: {shown(self._members[place])}"
+                name = f"{self.path}: {printable(self._members[place])}"
                 file.seek(self._offsets[place])
                 yield name, BytesIO(self._unpack(file, place, name))
 

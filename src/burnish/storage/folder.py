@@ -20,7 +20,7 @@ from burnish.storage.dataset_json import MAX_BYTES, NAME, Facts, facts_text, rea
 from burnish.storage.encoded import EncodedFile
 from burnish.storage.folder_names import class_folders, facts_of, ids_of, png_names
 from burnish.storage.image_file import different_size, encode_pngs, inspect
-from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, printable
 
 
 class Reader(EncodedFile):
@@ -35,9 +35,9 @@ class Reader(EncodedFile):
         names, facts = find_images(path)
         shape: tuple[int, int, int] | None = None
         for name in names:
-            found = inspect(path / name, f"{path}/{shown(name)}")
+            found = inspect(path / name, f"{path}/{printable(name)}")
             if shape and found[1:] != shape[1:]:
-                raise different_size(f"{path}/{shown(name)}", found, shape)
+                raise different_size(f"{path}/{printable(name)}", found, shape)
             shape = max(shape or found, found)  # RGB as soon as one image is
         assert shape
         self._files = names
@@ -48,7 +48,7 @@ class Reader(EncodedFile):
     def _encoded(self, places: Sequence[int]) -> Iterator[tuple[str, Path]]:
         for place in places:
             name = self._files[place]
-            yield f"{self.path}/{shown(name)}", Path(f"{self.path}/{name}")
+            yield f"{self.path}/{printable(name)}", Path(f"{self.path}/{name}")
 
 
 def find_images(path: Path) -> tuple[list[str], Facts]:
@@ -60,12 +60,12 @@ def find_images(path: Path) -> tuple[list[str], Facts]:
     while pending:
         images, deeper = _list(path, folder := pending.pop())
         if deeper and not marked:
-            too_deep = f"{path}/{shown(deeper[0])}"
+            too_deep = f"{path}/{printable(deeper[0])}"
             raise InputError(f"{too_deep}: too deep; images go in class folders")
         pending += deeper
         inside += [f"{folder}/{name}" for name in images]
     if names and inside and not marked:
-        some = f"{shown(names[0])}, {shown(inside[0])}"
+        some = f"{printable(names[0])}, {printable(inside[0])}"
         raise InputError(f"{path}: images beside and inside sub-folders ({some}); keep one kind")
     names = sorted(names + inside, key=lambda name: (name.rpartition("/")[2], name))
     if not names:
@@ -103,7 +103,7 @@ def _list(path: Path, folder: str) -> tuple[list[str], list[str]]:
                 folders.append(f"{folder}/{entry.name}" if folder else entry.name)
             elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                 if not entry.is_file():
-                    name = shown(entry.path)
+                    name = printable(entry.path)
                     raise InputError(f"{name} is a broken link or no regular file; remove it")
                 images.append(entry.name)
     return images, folders
@@ -163,7 +163,7 @@ def _write_image(target: Path, name: str, content: bytes, folders: set[str]) -> 
             file.write(content)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{shown(name)} cannot be written ({reason})") from error
+        raise InputError(f"{printable(name)} cannot be written ({reason})") from error
 
 
 def _name_by_id(target: Path, written: list[str], ids: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.storage.dataset_json import Facts
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 _NAMED = re.compile(r"(\d{5,9})-(.+)")  # as class_folders writes them
 _COUNTED = re.compile(r"(\d{5,})/(img)?(\d{5,})\.\w+")
@@ -60,8 +60,8 @@ def png_names(names: Sequence[str], flat: bool = False) -> list[str]:
     for name, given in zip(changed, names, strict=True):
         if name in seen:
             raise InputError(
-                f"{shown(seen[name])} and {shown(given)} would both be written as "
-                f"{shown(name)}; rename one, or write another format"
+                f"{printable(seen[name])} and {printable(given)} would both be written as "
+                f"{printable(name)}; rename one, or write another format"
             )
         seen[name] = given
     return changed
@@ -104,7 +104,9 @@ def _safe(name: str) -> str:
 
 def _inside(path: PurePosixPath) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or not path.name:
-        raise InputError(f"the name '{shown(path)}' leads out of the folder; give relative names")
+        raise InputError(
+            f"the name '{printable(path)}' leads out of the folder; give relative names"
+        )
     return path
 
 

@@ -22,7 +22,7 @@ from burnish.storage.kinds import FORMATS, WRITABLE, find_kind
 from burnish.storage.own_labels import read_labels
 from burnish.storage.parts import Joined, find_parts
 from burnish.storage.remote import fetch, is_remote, sent
-from burnish.storage.sample_file import SampleFile, checked, shown
+from burnish.storage.sample_file import SampleFile, checked, printable
 
 
 def open_samples(
@@ -105,10 +105,10 @@ def write_samples(
     check_output(path, flat=flat, names=names)
     if num_images < 1:
         raise InputError(
-            f"{shown(path)}: {num_images} images to write; there must be at least one"
+            f"{printable(path)}: {num_images} images to write; there must be at least one"
         )
     if names is not None and len(names) != num_images:
-        raise InputError(f"{shown(path)}: {num_images} images but {len(names)} names")
+        raise InputError(f"{printable(path)}: {num_images} images but {len(names)} names")
     batches = checked(Path(path), samples, num_images)
     module: Any = importlib.import_module(FORMATS[Path(path).suffix.lower()])
     options = {"flat": True} if flat else {}
@@ -136,11 +136,13 @@ def check_output(
     if path.suffix.lower() not in WRITABLE:
         known = ", ".join(filter(None, WRITABLE))
         raise InputError(
-            f"{shown(path)}: unknown suffix {path.suffix!r}; writable are {known} and folders of "
-            "PNG (a name without suffix)"
+            f"{printable(path)}: unknown suffix {path.suffix!r}; writable are {known} and folders "
+            "of PNG (a name without suffix)"
         )
     if flat and path.suffix:
-        raise InputError(f"{shown(path)}: only a folder can be flat; give a name without suffix")
+        raise InputError(
+            f"{printable(path)}: only a folder can be flat; give a name without suffix"
+        )
     _check_names(path, names or (), flat)
     if is_remote(path):
         return
@@ -161,4 +163,4 @@ def _check_names(path: Path, names: Sequence[str], flat: bool) -> None:
             "".join(names).encode()
         except UnicodeEncodeError as error:
             said = "parquet holds names of UTF-8 only; rename the images"
-            raise InputError(f"{shown(path)}: {said}") from error
+            raise InputError(f"{printable(path)}: {said}") from error

@@ -15,7 +15,7 @@ from burnish.errors import InputError
 from burnish.samples import from_uint8
 from burnish.storage.folder import list_images
 from burnish.storage.image_file import inspect, read_pixels
-from burnish.storage.sample_file import SampleFile, shown
+from burnish.storage.sample_file import SampleFile, printable
 
 
 class Reader(SampleFile):
@@ -26,7 +26,7 @@ class Reader(SampleFile):
             raise InputError(f"tiles of {tile} pixels, {padding} apart; give 1 or more, 0 or more")
         self.path, self._tile, self._padding = path, tile, padding
         self._files = [path / name for name in list_images(path)] if path.is_dir() else [path]
-        shapes = [inspect(file, shown(file)) for file in self._files]
+        shapes = [inspect(file, printable(file)) for file in self._files]
         self._channels = max(shape[0] for shape in shapes)
         self._last: tuple[int, Tensor] | None = None
         # Of each tile: the number of its grid, and its place in there.
@@ -55,7 +55,7 @@ class Reader(SampleFile):
         return self._last[1]
 
     def _cut(self, file: Path) -> Tensor:
-        name, step = shown(file), self._tile + self._padding
+        name, step = printable(file), self._tile + self._padding
         _, height, width = inspect(file, name)
         for side in (height, width):
             if side < step or (side - self._padding) % step:

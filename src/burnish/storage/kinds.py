@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from burnish.errors import InputError
-from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, printable
 
 # By the suffix of the path; a path without one is a folder of images.
 FORMATS = {
@@ -31,22 +31,22 @@ def find_kind(path: Path, tiles: bool) -> tuple[str, Path]:
         InputError: It is of no known format.
     """
     if not path.is_dir() and not path.is_file():
-        raise InputError(f"{shown(path)} is a device or a pipe; write its content to a file")
+        raise InputError(f"{printable(path)} is a device or a pipe; write its content to a file")
     suffix = path.suffix.lower()
     if tiles:
         if path.is_file() and suffix not in IMAGE_SUFFIXES:
             kinds = ", ".join(IMAGE_SUFFIXES)
-            raise InputError(f"{shown(path)}: grids of tiles are images ({kinds}) or folders")
+            raise InputError(f"{printable(path)}: grids of tiles are images ({kinds}) or folders")
         return "grid", path
     if path.is_dir():
         return _folder_kind(path)
     if suffix in IMAGE_SUFFIXES:
-        raise InputError(f"{shown(path)} is one image; give its folder, or the tile of a grid")
+        raise InputError(f"{printable(path)} is one image; give its folder, or the tile of a grid")
     if not suffix or suffix not in FORMATS:
         known = ", ".join(name for name in FORMATS if name.startswith("."))
         raise InputError(
-            f"{shown(path)}: unknown suffix {path.suffix!r}; readable are {known} and folders of "
-            "images"
+            f"{printable(path)}: unknown suffix {path.suffix!r}; readable are {known} and folders "
+            "of images"
         )
     return suffix, path
 
@@ -74,7 +74,7 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _splits(path: Path, names: list[str]) -> InputError:
-    held = ", ".join(map(shown, names))
+    held = ", ".join(map(printable, names))
     return InputError(
-        f"{shown(path)} holds the splits {held}; name one, e.g. '{shown(path / names[0])}'"
+        f"{printable(path)} holds the splits {held}; name one, e.g. '{printable(path / names[0])}'"
     )

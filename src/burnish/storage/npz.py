@@ -32,7 +32,7 @@ from burnish.storage.arrays import (
     read_numbers,
     to_int64,
 )
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError,
            struct.error)  # fmt: skip
@@ -45,7 +45,7 @@ class Reader(ArrayFile):
         with _faults(path), zipfile.ZipFile(path) as archive:
             members = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
         if "arr_0" not in members:
-            held = ", ".join(sorted(map(shown, members))[:10]) or "nothing"
+            held = ", ".join(sorted(map(printable, members))[:10]) or "nothing"
             raise InputError(f"{path}: no arr_0 in it, only {held}; save the images as arr_0")
         with _open_array(path, "arr_0") as (_, shape, dtype, begin):
             check_images(path, "arr_0", shape, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.errors import InputError
 from burnish.storage.arrays import check_integers, read_header, read_numbers, to_int64
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 
 def read_labels(labels: int | str | Path, num_images: int) -> Tensor:
@@ -28,7 +28,7 @@ def read_labels(labels: int | str | Path, num_images: int) -> Tensor:
         return torch.full((num_images,), labels)
     path = Path(labels)
     if not path.is_file():
-        raise InputError(f"{shown(path)}: no such file of labels; check the path")
+        raise InputError(f"{printable(path)}: no such file of labels; check the path")
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
             shape, dtype = read_header(path, "the array", file)

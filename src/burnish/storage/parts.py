@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import InputError
-from burnish.storage.sample_file import SampleFile, shown
+from burnish.storage.sample_file import SampleFile, printable
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_PARTS = 100_000
@@ -37,7 +37,7 @@ def find_parts(path: Path) -> list[Path]:
                 found[part] = None
     missing = [part for part in found if not part.exists()]
     if not found or missing:
-        name = shown(missing[0] if missing else path)
+        name = printable(missing[0] if missing else path)
         raise InputError(f"{name}: no such file or folder; check the path")
     parts = list(found)
     _check_splits(path, parts)
@@ -49,8 +49,8 @@ def _check_splits(path: Path, parts: list[Path]) -> None:
     if len(splits) > 1:
         some = path.with_name(f"{min(splits)}-[0-9]*-of-*{path.suffix}")
         raise InputError(
-            f"{shown(path)} holds the splits {', '.join(sorted(splits))}; "
-            f"name one, e.g. '{shown(some)}'"
+            f"{printable(path)} holds the splits {', '.join(sorted(splits))}; "
+            f"name one, e.g. '{printable(some)}'"
         )
 
 
@@ -61,7 +61,9 @@ def expand(name: str) -> list[str]:
         return [name]
     first, last = int(braces[1]), int(braces[2])
     if not first <= last < first + _MAX_PARTS:
-        raise InputError(f"{shown(name)}: cannot count from {first} to {last}; write {{000..012}}")
+        raise InputError(
+            f"{printable(name)}: cannot count from {first} to {last}; write {{000..012}}"
+        )
     width = len(braces[1])
     numbers = (f"{number:0{width}d}" for number in range(first, last + 1))
     begin, end = name[: braces.start()], name[braces.end() :]

@@ -26,7 +26,7 @@ from burnish.storage.hub_data import PREFIX, as_arrow, hub_files
 from burnish.storage.kinds import find_kind
 from burnish.storage.parts import find_parts
 from burnish.storage.remote import is_remote
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 
 class Part(ABC):
@@ -78,7 +78,7 @@ class _Folder(_Encoded):
     def read(self, place: int) -> tuple[str, Path | BytesIO]:
         name = self._names[self._ends[place] : self._ends[place + 1]]
         text = name.decode(errors="surrogateescape")
-        return f"{self.path}/{shown(text)}", self.path / text
+        return f"{self.path}/{printable(text)}", self.path / text
 
 
 class _Packed(_Encoded):
@@ -157,7 +157,7 @@ def open_parts(path: str | Path) -> list[Part]:
         InputError: There is nothing of that kind, or single images cannot be read from it.
     """
     if is_remote(path) and not Path(path).exists():
-        raise InputError(f"{shown(path)}: images are read in any order from local files only")
+        raise InputError(f"{printable(path)}: images are read in any order from local files only")
     if str(path).startswith(PREFIX) and not Path(path).exists():
         return [_Arrow(Path(path), hub_files(str(path)))]
     parts: list[Part] = []
@@ -176,6 +176,6 @@ def open_parts(path: str | Path) -> list[Part]:
             file = open_samples(found)
             packed = isinstance(file, PackedFile)
             if not packed and not isinstance(file, ArrayFile):
-                raise InputError(f"{shown(found)}: single images of it cannot be read")
+                raise InputError(f"{printable(found)}: single images of it cannot be read")
             parts.append(_Packed(file) if isinstance(file, PackedFile) else _Array(file))
     return parts

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from burnish.errors import InputError
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 
 # A path of pathlib has lost one of the two slashes. Drives of Windows have one letter.
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
@@ -32,7 +32,7 @@ def _faults(path: str) -> Iterator[None]:
         raise
     except Exception as error:  # each back end has errors of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{shown(path)}: {reason} ({type(error).__name__})") from error
+        raise InputError(f"{printable(path)}: {reason} ({type(error).__name__})") from error
 
 
 def _open(path: str | Path) -> tuple[Any, str, str]:
@@ -43,7 +43,9 @@ def _open(path: str | Path) -> tuple[Any, str, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise InputError(f"{shown(url)} needs the package fsspec; pip install fsspec") from error
+        raise InputError(
+            f"{printable(url)} needs the package fsspec; pip install fsspec"
+        ) from error
     with _faults(url):
         files, inner = url_to_fs(url)
     return files, inner.rstrip("/"), url
@@ -81,7 +83,7 @@ def fetch(path: str | Path) -> tuple[Path, TemporaryDirectory[str]]:
         else:
             found, targets = [inner] if files.exists(inner) else [], [Path(here.name) / name]
         if not found:
-            raise InputError(f"{shown(url)}: no such file or folder; check the path")
+            raise InputError(f"{printable(url)}: no such file or folder; check the path")
         for one, target in zip(found, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             files.get_file(one, str(target))
@@ -101,7 +103,7 @@ def sent(path: str | Path) -> Iterator[Path]:
         yield local
         with _faults(url):
             if local.is_dir() and files.exists(inner) and files.find(inner):
-                raise InputError(f"{shown(url)}: the folder is not empty; choose another name")
+                raise InputError(f"{printable(url)}: the folder is not empty; choose another name")
             aside = f"{inner}.part"
             if files.exists(aside):
                 files.rm(aside, recursive=True)
@@ -126,5 +128,5 @@ def _beside(inner: str, name: str) -> str:
 def _below(folder: str, path: str) -> str:
     below = PurePosixPath(path.lstrip("/")).relative_to(folder.lstrip("/"))
     if ".." in below.parts:
-        raise InputError(f"{shown(path)} leads out of {shown(folder)}")
+        raise InputError(f"{printable(path)} leads out of {printable(folder)}")
     return str(below)

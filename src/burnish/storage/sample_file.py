@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_PIXELS = 2**26
 
 
-def shown(name: object) -> str:
+def printable(name: object) -> str:
     """Return a name as a message can show it, on one line."""
     return str(name) if str(name).isprintable() else ascii(str(name))
 

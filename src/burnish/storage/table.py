@@ -21,7 +21,7 @@ from burnish.storage.arrays import to_int64
 from burnish.storage.dataset_json import is_names
 from burnish.storage.encoded import MAX_BYTES, EncodedFile
 from burnish.storage.image_file import inspect
-from burnish.storage.sample_file import shown
+from burnish.storage.sample_file import printable
 from burnish.storage.streams import Streams
 
 
@@ -58,7 +58,9 @@ class TableFile(EncodedFile):
         column = next((name for name in ("image", "img") if name in structs), "")
         kind = schema.field(column).type if column else pa.struct([])
         if kind.get_field_index("bytes") < 0 or not _is_binary(kind.field("bytes").type):
-            columns = (f"{shown(field.name)} ({shown(field.type)[:40]})" for field in schema)
+            columns = (
+                f"{printable(field.name)} ({printable(field.type)[:40]})" for field in schema
+            )
             held = ", ".join(islice(columns, 20)) or "none"
             wanted = "needs a column image (or img), a struct with bytes of PNG or JPEG"
             raise InputError(f"{path}: {wanted}; its columns are {held}")
@@ -105,7 +107,7 @@ class TableFile(EncodedFile):
                 held = (
                     f"misses {count} of its values"
                     if count
-                    else f"holds {shown(numbers.type)[:40]}"
+                    else f"holds {printable(numbers.type)[:40]}"
                 )
                 raise InputError(f"{self.path}: {what} {held}; every image needs an integer")
             values.append(to_int64(self.path, what, numbers.to_numpy(zero_copy_only=False)))

@@ -21,7 +21,7 @@ from burnish.errors import InputError
 from burnish.samples import Samples
 from burnish.storage.encoded import PackedFile
 from burnish.storage.image_file import encode_pngs
-from burnish.storage.sample_file import IMAGE_SUFFIXES, shown
+from burnish.storage.sample_file import IMAGE_SUFFIXES, printable
 
 _MAX_SIDE = 2**20  # bytes of a label, a JSON or a header of the tar itself
 _MAX_PADDING = 2**24  # zeros at the end
@@ -71,7 +71,7 @@ class Reader(PackedFile):
             if base.startswith("."):
                 continue
             if member.name.startswith("/") or ".." in member.name.split("/"):
-                raise InputError(f"{self.path}: {shown(member.name)} leads out of the tar")
+                raise InputError(f"{self.path}: {printable(member.name)} leads out of the tar")
             if folder + slash + stem != key:
                 if image:
                     yield image, side
@@ -81,22 +81,22 @@ class Reader(PackedFile):
                 continue
             if not member.isreg() or member.issparse():
                 said = "is a link, a device or sparse; pack the file itself (tar --dereference)"
-                raise InputError(f"{self.path}: {shown(member.name)} {said}")
+                raise InputError(f"{self.path}: {printable(member.name)} {said}")
             if is_image:
                 if image:
-                    some = f"{shown(image.name)}, {shown(member.name)}"
+                    some = f"{printable(image.name)}, {printable(member.name)}"
                     raise InputError(f"{self.path}: two images of one key ({some}); keep one")
                 image = member
                 continue
             if member.size > _MAX_SIDE:
-                raise InputError(f"{self.path}: {shown(member.name)} of {member.size} bytes")
+                raise InputError(f"{self.path}: {printable(member.name)} of {member.size} bytes")
             file.seek(member.offset_data)
             side |= self._read_side(member.name, kind.lower(), file.read(member.size))
         if image:
             yield image, side
 
     def _read_side(self, name: str, kind: str, content: bytes) -> dict[str, Any]:
-        where = f"{self.path}: {shown(name)}"
+        where = f"{self.path}: {printable(name)}"
         try:
             held = {"label": int(content)} if kind == "cls" else json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -107,17 +107,19 @@ class Reader(PackedFile):
         for field in ("label", "id"):
             value = known.get(field, 0)
             if type(value) is not int or not -(2**63) <= value < 2**63:
-                raise InputError(f"{where}: the {field} {shown(value)[:40]} is not an integer")
+                raise InputError(f"{where}: the {field} {printable(value)[:40]} is not an integer")
         return known
 
     def _note(self, name: str, side: dict[str, Any]) -> None:
         place = len(self._found)
         if "label" in side:
             if len(self._labels) < place:
-                raise InputError(f"{self.path}: {shown(self._found[0])} has no label, others do")
+                raise InputError(
+                    f"{self.path}: {printable(self._found[0])} has no label, others do"
+                )
             self._labels.append(side["label"])
         elif self._labels:
-            raise InputError(f"{self.path}: {shown(name)} has no label, others do")
+            raise InputError(f"{self.path}: {printable(name)} has no label, others do")
         self._ids.append(side.get("id", place))
         if isinstance(side.get("name"), str):
             self._renamed[place] = side["name"]
@@ -131,7 +133,7 @@ def _members(path: Path, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
         while member := archive.next():
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
             if member.isreg() and member.offset_data + member.size > length:
-                raise EOFError(f"{shown(member.name)} ends early")
+                raise EOFError(f"{printable(member.name)} ends early")
             if not member.isdir():
                 yield member
         _check_end(path, file, archive.offset)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.files import check_target, path_sha256, provenance, write_aside, write_json
 from burnish.schema import plain
 from burnish.storage.formats import open_samples
-from burnish.storage.sample_file import shown as plain_text
+from burnish.storage.sample_file import printable as plain_text
 from burnish.survey.design import Picture, Planned, plan_trials
 from burnish.survey.items import Items
 from burnish.survey.language import load_texts
