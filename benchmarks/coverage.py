@@ -58,18 +58,21 @@ def main() -> None:
     results: dict[str, Any] = {}
     for name in given.features:
         rows = {side: found[f"{name} {side}"] for side in ("before", "after", "real")}
-        for so_far in simulate(rows, name, given):
+        for so_far in simulate(rows, found["labels"], name, given):
             results[name] = so_far
             write_json(given.out, {**facts, "results": results})
 
 
 def population(data: Path, names: list[str]) -> dict[str, Any]:
-    """Return features by ``NAME before``, ``NAME after`` and ``NAME real``."""
+    """Return features by ``NAME before``, ``NAME after`` and ``NAME real``, and ``labels``."""
     extractors = [load_extractor(name) for name in names]
     found: dict[str, list[Any]] = {}
     for part, files in (("train", sorted(data.glob("train-*"))), ("test", data.glob("test-*"))):
-        batches = [batch.images for file in files for batch in open_samples(file, 500)]
-        for images in bar(batches, part):
+        batches = [batch for file in files for batch in open_samples(file, 500)]
+        for batch in bar(batches, part):
+            images = batch.images
+            if part == "train":
+                found.setdefault("labels", []).append(batch.labels)
             soft = 0.9 * images + 0.1 * blur(images, 0.6)
             sides = {"before": images, "after": soft} if part == "train" else {"real": images}
             for extractor in extractors:
@@ -80,7 +83,7 @@ def population(data: Path, names: list[str]) -> dict[str, Any]:
 
 
 def simulate(
-    rows: dict[str, Any], name: str, given: argparse.Namespace
+    rows: dict[str, Any], labels: Any, name: str, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """Yield after every 50 draws, by metric, how often intervals hold the means over draws."""
     rng = np.random.default_rng(given.seed)
@@ -97,7 +100,7 @@ def simulate(
         sides = []
         for side in ("before", "after"):
             features = rows[side][chosen].astype(np.float32)
-            found = estimator(features, classes(module, card, features))
+            found = estimator(features, classes(module, card, features), labels[chosen])
             sides.append(found | ({"mind": sliced(features)} if sliced else {}))
         draws.append({
             key: (*after.interval().values(), *vars(paired_change(sides[0][key], after)).values())

@@ -79,11 +79,13 @@ class Estimator:
         if self._keys & {*NEIGHBORS} and real is not None and min(len(rows), len(real)) > k:
             near = near or neighborhoods(generated=rows, reference=real, num_neighbors=k)
             inside, share = (near.around > 0).astype(np.float64), near.around / k
-            found["precision"] = Estimate(float(inside.mean()), inside - inside.mean())
-            found["density"] = Estimate(float(share.mean()), share - share.mean())
-            values = {"recall": near.recalled.mean(), "coverage": near.covered.mean()}
-            for key, halves in (self._halves(rows) if self._halves else {}).items():
-                found[key] = Estimate(float(values[key]), halves, halved=True)
+            found["precision"] = _share(inside)
+            none = 0 if share.any() else len(share)  # a density of 0 is a share of 0
+            found["density"] = replace(_share(share), trials=none)
+            real = {"recall": near.recalled, "coverage": near.covered}
+            for key, halves in (self._halves(rows, real) if self._halves else {}).items():
+                value = float(real[key].mean())
+                found[key] = Estimate(value, halves, halved=True, trials=len(rows))
         if probabilities is not None:
             found["inception_score"] = score_estimate(probabilities)
             if labels is not None:
@@ -133,7 +135,14 @@ class CopyEstimator:
                 where = torch.where(near < best, place + j, where)
                 best = torch.minimum(near, best)
             copies[i : i + BLOCK] = (best < self._nearest[where]).numpy()
-        return Estimate(float(copies.mean()) - self.expected, copies - copies.mean())
+        found = _share(copies)
+        return replace(found, value=found.value - self.expected, expected=self.expected)
+
+
+def _share(of_each: Array) -> Estimate:
+    """Return the estimate of a mean over images ``[N]``."""
+    value = of_each.mean()
+    return Estimate(float(value), of_each - value, trials=len(of_each))
 
 
 def score_estimate(probabilities: Array) -> Estimate:
@@ -151,8 +160,7 @@ def score_estimate(probabilities: Array) -> Estimate:
 
 def accuracy_estimate(probabilities: Array, labels: Array) -> Estimate:
     """Return the share of images whose most probable class is their label ``[N]``."""
-    right = (np.argmax(probabilities, 1) == labels).astype(np.float64)
-    return Estimate(float(right.mean()), right - right.mean())
+    return _share((np.argmax(probabilities, 1) == labels).astype(np.float64))
 
 
 def extrapolated(

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from burnish.errors import InputError
 from burnish.files import write_aside
-from burnish.metrics.intervals import Estimate
+from burnish.metrics.intervals import HALVED_SIZE, Estimate
 from burnish.metrics.metric import METRICS
 from burnish.metrics.moments import Array
 
 HALVED = ("recall", "coverage")
+SHARES = ("precision", "copying", "accuracy", *HALVED)
 MAX_ROWS = 10**8
 BYTES = {"i": 8, "f": 4}
 
@@ -68,10 +69,16 @@ def read_influences(
     except Exception as error:  # of zip, its decompressors and numpy
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path} is no file of influences ({reason}); evaluate again") from error
+    shares = {key for key in found if key in SHARES or (key, values[key]) == ("density", 0)}
     return ids, {
-        key: Estimate(values[key], influence.astype(np.float64), key in HALVED)
+        key: Estimate(
+            values[key], influence.astype(np.float64), key in HALVED,
+            trials=num_images if key in shares else 0,
+        )
         for key, influence in found.items()
-    }
+        # Other versions halve in other ways.
+        if key not in HALVED or len(influence) == HALVED_SIZE
+    }  # fmt: skip
 
 
 def _member(archive: ZipFile, name: str, kind: str, count: int, is_free: bool = False) -> Array:

@@ -29,6 +29,16 @@ the metric. (DiCiccio and Efron, "More Accurate Confidence Intervals in Exponent
 Recall and coverage ask for unions of balls, of which each holds a few images however many there
 are. They have no influence that adds up; see :mod:`burnish.metrics.halves`.
 
+**Shares** of 0 or 1 have no spread: that no image of N is a copy does not mean that none ever is.
+The interval of a share p is Wilson's, with N such that :math:`p (1 - p) / N` is the squared error,
+or the number of images where p is 0 or 1; for no copy in N it ends at :math:`z^2 / (N + z^2)`. The
+standard error of a share and of a difference of two is at least :math:`1 / (N + 2)`: that of
+Agresti and Min where not one image of a pair of sets changes sides, and a little above that of
+Wilson's interval for a share of 0. Sources: Wilson, "Probable Inference, the Law of Succession,
+and Statistical Inference", 1927, https://doi.org/10.1080/01621459.1927.10502953; Agresti and Min,
+"Simple improved confidence intervals for comparing matched proportions", 2005,
+https://doi.org/10.1002/sim.1781.
+
 **What an interval is of.** It is of the mean that the metric has over new sets of *as many*
 images, against the same reference. An FD of N images is too high by a bias of order D / N, and so
 is a MIND; recall and coverage depend on N as well. The intervals do not cover what infinitely many
@@ -41,7 +51,7 @@ KID, and balls of radius 0 to a recall.) How often the intervals cover is measur
 ``benchmarks/coverage.py``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +59,11 @@ from burnish.errors import InputError
 from burnish.metrics.moments import Array
 
 Z95 = 1.959964  # a normal variable lies within so many standard deviations 95 % of the time
+# What is kept of halves, in this order, see burnish.metrics.halves: per halving one difference and
+# one for each bucket of real images, then what each half finds by bucket, then what all images do.
+NUM_HALVINGS, NUM_BUCKETS, NUM_WHOLE = 100, 8, 1024
+DIFFERENCES = NUM_HALVINGS * (1 + NUM_BUCKETS)
+HALVED_SIZE = DIFFERENCES + 2 * NUM_HALVINGS * NUM_BUCKETS + NUM_WHOLE
 
 
 @dataclass(frozen=True)
@@ -57,24 +72,31 @@ class Estimate:
 
     value: float
     influence: Array
-    """Of each image, ``[N]`` float64 with mean 0; or, for recall and coverage, half the difference
-    between the values of two halves of the images, for each of B ways to halve them, ``[B]``."""
+    """Of each image, ``[N]`` float64 with mean 0; or, for recall and coverage, what halves of the
+    images find, ``[HALVED_SIZE]``."""
     halved: bool = False
     """Whether the influence is that of halves."""
     pair_variance: float = 0.0
     """Variance of what pairs of images add; that of the influences holds it twice."""
     curvature: float = 0.0
     """Half the second derivative where images are reweighted by their influence, over N."""
+    trials: int = 0
+    """Number of images that the value, or the value plus ``expected``, is a share of; else 0."""
+    expected: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.influence.ndim != 1 or len(self.influence) < 2:
+        halved = not self.halved or len(self.influence) == HALVED_SIZE
+        if self.influence.ndim != 1 or len(self.influence) < 2 or not halved:
             raise InputError(f"an influence must be [N], not {self.influence.shape}")
 
     @property
     def std_error(self) -> float:
         """The standard error of the value."""
+        return max(self._error(), _least_error(self.trials))
+
+    def _error(self) -> float:
         if self.halved:
-            return float(np.sqrt(np.mean(np.square(self.influence))))
+            return float(np.linalg.norm(self.influence[:DIFFERENCES]))
         variance = float(np.var(self.influence, ddof=1)) / len(self.influence)
         # What single images add has a variance of 0 or more.
         return float(np.sqrt(max(variance - self.pair_variance, self.pair_variance)))
@@ -82,6 +104,10 @@ class Estimate:
     def interval(self) -> dict[str, float]:
         """Return ``value``, ``std_error``, ``low`` and ``high`` of the 95 % interval."""
         error = self.std_error
+        if self.trials:
+            low, high = _wilson(self.value + self.expected, self._error(), self.trials)
+            low, high = low - self.expected, high - self.expected
+            return {"value": self.value, "std_error": error, "low": low, "high": high}
         # The square root of a variance that is linear in the value reaches 0 at half the width.
         most = Z95 * error / 2
         middle = self.value + min(max(self._shift(), -most), most)
@@ -91,14 +117,29 @@ class Estimate:
     def over(self, scale: float) -> "Estimate":
         """Return the estimate of the metric divided by a number that is known."""
         pairs, bent = self.pair_variance / scale**2, self.curvature / scale
-        return Estimate(self.value / scale, self.influence / scale, self.halved, pairs, bent)
+        return replace(
+            self, value=self.value / scale, influence=self.influence / scale, pair_variance=pairs,
+            curvature=bent,
+        )  # fmt: skip
 
     def _shift(self) -> float:
-        if self.halved:
-            return 0.0
         square, cube = (float(np.mean(self.influence**power)) for power in (2, 3))
         acceleration = cube / (6 * len(self.influence) * square) if square else 0.0
         return (1 + 2 * Z95**2) * acceleration + (1 + Z95**2) * self.curvature
+
+
+def _least_error(trials: int) -> float:
+    return 1 / (trials + 2) if trials else 0.0
+
+
+def _wilson(share: float, error: float, trials: int) -> tuple[float, float]:
+    """Return Wilson's interval of a share that has a standard error, if it is 0 or 1 by trials."""
+    share = min(max(share, 0.0), 1.0)
+    spread = share * (1 - share)
+    count = spread / error**2 if spread and error else trials
+    middle = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
+    half = Z95 / (1 + Z95**2 / count) * np.sqrt(spread / count + (Z95 / (2 * count)) ** 2)
+    return float(middle - half), float(middle + half)
 
 
 @dataclass(frozen=True)
@@ -128,6 +169,11 @@ def paired_change(before: Estimate, after: Estimate) -> Change:
     influence = after.influence - before.influence
     difference = after.value - before.value
     error = Estimate(difference, influence, after.halved).std_error
+    if after.halved:
+        of_halves, of_all = np.split(np.square(influence[DIFFERENCES:]), [-NUM_WHOLE])
+        more = of_all.sum() / of_halves.sum() if of_halves.any() else 1.0
+        error *= float(np.sqrt(max(more, 1.0)))
+    error = max(error, _least_error(max(before.trials, after.trials)))
     return Change(difference, error, difference - Z95 * error, difference + Z95 * error)
 
 
