@@ -1,6 +1,7 @@
 """Controls: the part of a gain that cheap changes explain, and a fake refiner found out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,21 @@ import pytest
 import torch
 
 from burnish.cli.main import main
+from burnish.errors import InputError
+from burnish.files import card_path
+from burnish.jobs.refine import plan_refine
+from burnish.jobs.sample import plan_sample
 from burnish.metrics.features import Features
 from burnish.metrics.intervals import Estimate
+from burnish.samples import to_uint8
 from burnish.storage.formats import open_samples
 from burnish.studies.baselines import resample_counts
 from burnish.studies.controls.controls import class_frequencies, rejection
+from burnish.studies.controls.more_steps import MoreSteps
 from burnish.studies.controls.score import score
 from burnish.studies.controls.shares import share_of
 from burnish.studies.controls.words import account
+from burnish.studies.dose.drawn import check_two_sides, draw
 
 CIFAR = Path(__file__).parents[1] / "../shared/data/cifar10/test-00000-of-00001.parquet"
 
@@ -139,6 +147,8 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
     assert "This is what taking the same images in other class frequencies gives" in page
 
     wrong = {
+        "needs the --guide that refined": [*names[:2], "--real", names[2], "--more-steps", "2"],
+        "there is no": [*names[:2], "--real", names[2], "--more-steps", "2", "--guide", "cifar10"],
         "is compared with itself": [names[0], names[0], "--real", names[2]],
         "names of their own": [*names[:2], "--real", names[2], "--other", f"refined={names[0]}"],
         "not one of": [*names[:2], "--real", names[2], "--other", f"blur={names[0]}"],
@@ -154,6 +164,49 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
         error = capsys.readouterr().err
         assert said in error or said == "--out", error
         assert len(error.strip().splitlines()) == 1 and not (tmp_path / "x.json").exists()
+
+
+def test_more_steps_are_of_the_same_seeds_and_cost_time(tmp_path):
+    sampled, refined = tmp_path / "s.npz", tmp_path / "r.npz"
+    plan_sample("fashion_mnist", "5-24", sampled, device="cpu").run()
+    plan_sample("fashion_mnist", "5-24", tmp_path / "two.npz", num_steps=2, device="cpu").run()
+    plan_refine(sampled, "fashion_mnist", refined, num_steps=1, device="cpu").run()
+    names = str(sampled), str(refined)
+    drawn = draw(names[0], 10, 0, "test")
+    made, costs = MoreSteps(*names, 2, "fashion_mnist", "cpu")(drawn)
+    two = open_samples(tmp_path / "two.npz").read((drawn.ids - 5).tolist())
+    assert made.ids.equal(two.ids) and (made.images_uint8 - to_uint8(two.images)).max() <= 1
+    assert costs["before"] == 1 and costs["refine_seconds"] > 0
+    found = {"extractors": [], "shares": {}, "unchanged": 0, "repeated": 0}
+    costs |= {"seconds": 2.0, "refine_seconds": 2.4}
+    assert "refining takes 2.4 s, as long as about 2 steps" in account(
+        {**found, "more_steps": costs}
+    )
+    with pytest.raises(InputError, match="have 1 steps already"):
+        MoreSteps(*names, 1, "fashion_mnist", "cpu")
+    with pytest.raises(InputError, match="was not refined with cifar10"):
+        MoreSteps(*names, 2, "cifar10", "cpu")
+    with pytest.raises(InputError, match="gives other images"):
+        MoreSteps(*names, 2, "fashion_mnist", "cpu")(replace(drawn, ids=drawn.ids + 1))
+    card = json.loads(card_path(sampled).read_text())
+    for change, said in (
+        ({"num_steps": None}, "needs images of burnish sample: .*num_steps"),
+        ({"generator_sha256": "0", "generator_source": "gone"}, r"\(gone\) is not to be had"),
+        ({"timesteps": [22, 0]}, "timesteps of its own"),
+    ):
+        card_path(sampled).write_text(json.dumps(card | change))
+        with pytest.raises(InputError, match=said):
+            MoreSteps(*names, 2, "fashion_mnist", "cpu")
+
+
+def test_copies_of_real_images_are_named():
+    side = gray(0.5, 200)
+    real = torch.cat([gray(0.5, seed=1), side[[7, 30]]])
+    places = check_two_sides("s", side, "r", real)
+    assert places == [7, 30]
+    copies = {"refined": {"num_images": 5000, "ids": [7, 30]}}
+    result = {"extractors": [], "shares": {}, "unchanged": 0, "repeated": 0, "copies": copies}
+    assert account(result).startswith("2 of 5,000 refined images are copies of real ones")
 
 
 def tuned(**controls):

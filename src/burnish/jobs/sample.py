@@ -1,6 +1,7 @@
 """The job of sampling: seeds to a file of images."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,9 +82,11 @@ class SamplePlan(Plan):
         write_samples(
             job.result / self.out.name, joined(self, job), self.num_images, flat=self.flat
         )
+        source = self.generator
         card = {
             **self.for_card(),
             "generator": self.opened.generator.card,
+            "generator_source": os.path.abspath(source) if os.path.exists(source) else source,
             "seconds": sum(record["seconds"] for record in records),
             "sha256": self.hashes(job.result),
             **provenance(),

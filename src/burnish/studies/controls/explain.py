@@ -22,6 +22,9 @@ class ExplainOptions:
     """Images of the baseline and refined sides, at most."""
     num_real: Annotated[int, Range(MIN_IMAGES)] = 5000
     """Real images to compare with, at most."""
+    more_steps: Annotated[int | None, Range(2, 10_000)] = None
+    """Also hold the gain against so many sampling steps: the seeds of BASELINE, images of burnish
+    sample, are sampled again, and what that and refining cost is measured."""
     seed: int = 0
     """Seed of the draw of images."""
 
@@ -43,14 +46,15 @@ def explain(
         features: As for :func:`burnish.studies.dose.tune.tune`.
         options: How many images.
         guide: By name or path; rates images for the control that rejects some, which is left out
-            without it. It needs labels, or takes the guide's own.
+            without it. It needs labels, or takes the guide's own. More steps need it, too.
         others: Name -> file of other images that the gain is to be compared with, such as those of
             more sampling steps at equal time.
         device: Where to compute.
 
     Returns:
         A dict for JSON: what :func:`burnish.studies.controls.score.score` finds, ``words`` that
-        say it, and ``inputs``.
+        say it, ``copies`` (side -> ``ids`` of images that are real ones, pixel by pixel),
+        ``more_steps`` (what they cost, see :mod:`burnish.studies.controls.more_steps`), ``inputs``.
 
     Raises:
         InputError: Something does not fit together, or there are too few images.
@@ -58,6 +62,7 @@ def explain(
     from burnish.guide.load import load_guide
     from burnish.jobs.plan import resolve_device
     from burnish.report.controls import GIVES
+    from burnish.studies.controls.more_steps import MoreSteps
     from burnish.studies.controls.score import predict, score
     from burnish.studies.controls.words import account
     from burnish.studies.dose.drawn import check_two_sides, draw
@@ -67,9 +72,13 @@ def explain(
     if baseline == refined:
         raise InputError(f"{baseline} is compared with itself; give the refined images, too")
     given = {"baseline": baseline, "refined": refined, **(others or {})}
-    if len(given) < 2 + len(others or {}) or {"real", *GIVES} & given.keys():
+    name = f"{options.more_steps} steps"
+    if len(given) < 2 + len(others or {}) or {"real", name, *GIVES} & given.keys():
         taken = ", ".join(["baseline", "refined", "real", *GIVES])
         raise InputError(f"other images need names of their own, not one of {taken}")
+    longer = None
+    if options.more_steps:
+        longer = MoreSteps(baseline, refined, options.more_steps, guide, device)
     count, seed = options.num_images, options.seed
     drawn = {name: draw(path, count, seed, "explain") for name, path in given.items()}
     reference = draw(real, options.num_real, seed, "explain/real")
@@ -80,8 +89,14 @@ def explain(
             )
     count = min(map(len, drawn.values()))  # distances of unequal numbers do not compare
     drawn = {name: side[:count] for name, side in drawn.items()}
-    for side in drawn.values():
-        check_two_sides(side.source, side.images_uint8, real, reference.images_uint8)
+    costs = None
+    if longer:
+        drawn[name], costs = longer(drawn["baseline"])
+    copies = {}
+    for name, side in drawn.items():
+        images = side.images_uint8, real, reference.images_uint8
+        if places := check_two_sides(side.source, *images):
+            copies[name] = {"num_images": len(side), "ids": side.ids[places].tolist()}
     first = drawn["baseline"]
     extractors = load_extractors(features, first.images_uint8[:1], device)
     levels = None if guide is None else predict(load_guide(guide).to(device), first)
@@ -91,6 +106,7 @@ def explain(
         extractors, realness=levels,
         paired=[name for name, side in drawn.items() if side.ids.tolist() == ids],
     )  # fmt: skip
+    found |= {"copies": copies, "more_steps": costs}
     sides = {**drawn, "real": reference}
     return {
         "words": account(found),

@@ -12,13 +12,31 @@ def account(result: Mapping[str, Any]) -> str:
     Args:
         result: What :func:`burnish.studies.controls.score.score` returns.
     """
-    said = [*filter(None, [_copies(result)])]
+    said = [
+        f"{len(found['ids']):,} of {found['num_images']:,} {side} images are copies of real ones, "
+        "pixel by pixel."
+        for side, found in result.get("copies", {}).items()
+    ]
+    said += filter(None, [_unchanged(result)])
     said += [_of(result, name) for name in deciding(result)]
     said += all_of_it(result)
+    if costs := result.get("more_steps"):
+        said.append(_costs(**costs))
     return " ".join(said)
 
 
-def _copies(result: Mapping[str, Any]) -> str:
+def _costs(num_steps: int, before: int, seconds: float, refine_seconds: float) -> str:
+    said = (
+        f"{num_steps} sampling steps in place of {before} take {seconds:.3g} s more per 1,000 "
+        f"images; refining takes {refine_seconds:.3g} s"
+    )
+    if seconds <= 0:
+        return f"{said}."
+    equal = before + refine_seconds / (seconds / (num_steps - before))
+    return f"{said}, as long as about {equal:.0f} steps."
+
+
+def _unchanged(result: Mapping[str, Any]) -> str:
     same, repeats = result["unchanged"], result["repeated"]
     if same < 0.05 and repeats < 0.05:
         return ""

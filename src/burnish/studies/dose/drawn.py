@@ -44,8 +44,11 @@ class Drawn:
             yield Samples(from_uint8(part.images_uint8), part.labels, part.ids)
 
 
-def check_two_sides(samples: str, generated: Tensor, real: str, given: Tensor) -> None:
+def check_two_sides(samples: str, generated: Tensor, real: str, given: Tensor) -> list[int]:
     """Refuse generated and real images that cannot be compared.
+
+    Returns:
+        Places of the generated images that are copies of real ones, pixel by pixel.
 
     Args:
         samples: What the generated images are called.
@@ -63,12 +66,14 @@ def check_two_sides(samples: str, generated: Tensor, real: str, given: Tensor) -
             "size and number of channels"
         )
     known = {image.numpy().tobytes() for image in given}
-    share = sum(image.numpy().tobytes() in known for image in generated) / len(generated)
+    copies = [i for i, image in enumerate(generated) if image.numpy().tobytes() in known]
+    share = len(copies) / len(generated)
     if share > MAX_OVERLAP:
         raise InputError(
             f"{share:.0%} of the images of {samples} are in {real}, pixel by pixel: these are not "
             "generated and real images; check the paths"
         )
+    return copies
 
 
 def draw(source: str, max_images: int, seed: int, purpose: str) -> Drawn:
