@@ -4,7 +4,7 @@ Population: features of the 50,000 training images of CIFAR-10, and of the same 
 softened (0.9 image + 0.1 blurred by 0.6 pixels). Reference: features of test images. Each draw
 takes ``--count`` images without replacement, before and after. What an interval should hold is the
 mean over all draws: of the metric, and of its paired difference. It is not the value of infinitely
-many images.
+many images. All draws are kept beside the result: the same command goes on where it was stopped.
 
 python benchmarks/coverage.py ../shared/data/cifar10 --features cifar10/plain cifar10/views \\
     --count 1000 --reference 2000 --draws 1000 --out results/coverage.json
@@ -12,14 +12,13 @@ python benchmarks/coverage.py ../shared/data/cifar10 --features cifar10/plain ci
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from burnish.checkpoint import load_model
-from burnish.files import provenance, write_json
+from burnish.files import provenance, write_aside, write_json
 from burnish.hub import find
 from burnish.metrics.estimates import KEYS, Estimator
 from burnish.metrics.features import load_extractor
@@ -55,12 +54,27 @@ def main() -> None:
         "truth": "the mean over all draws, at this number of images, against this reference",
         **provenance(),
     }  # fmt: skip
-    results: dict[str, Any] = {}
-    for name in given.features:
-        rows = {side: found[f"{name} {side}"] for side in ("before", "after", "real")}
-        for so_far in simulate(rows, found["labels"], name, given):
-            results[name] = so_far
+    kept = given.out.with_suffix(".draws.npz")
+    draws = dict(np.load(kept)) if kept.exists() else {}
+    many = {name: Draws(name, found, given) for name in given.features}
+    for n in bar(range(given.draws), "draws"):
+        for name, one in many.items():
+            for key, row in one.draw(n).items() if n >= known(draws, name) else ():
+                rows = draws.get(f"{name} {key}", np.empty((0, len(row))))
+                draws[f"{name} {key}"] = np.vstack([rows, row])
+        if n % 25 == 24 or n == given.draws - 1:
+            results = {name: {"draws": known(draws, name)} for name in many}
+            for place, rows in draws.items():
+                name, key = place.split()
+                results[name][key] = covered(rows)
+            with write_aside(kept) as aside, aside.open("wb") as file:
+                np.savez(file, **draws)
             write_json(given.out, {**facts, "results": results})
+
+
+def known(draws: dict[str, Any], name: str) -> int:
+    """Return how many draws there are of an extractor."""
+    return max((len(rows) for place, rows in draws.items() if place.split()[0] == name), default=0)
 
 
 def population(data: Path, names: list[str]) -> dict[str, Any]:
@@ -82,33 +96,39 @@ def population(data: Path, names: list[str]) -> dict[str, Any]:
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
-def simulate(
-    rows: dict[str, Any], labels: Any, name: str, given: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """Yield after every 50 draws, by metric, how often intervals hold the means over draws."""
-    rng = np.random.default_rng(given.seed)
-    module, card = load_model(find("features", name))
-    real = rows["real"][rng.choice(len(rows["real"]), given.reference, replace=False)]
-    real, total = real.astype(np.float32), MomentSum()
-    total.add(real)
-    estimator, draws = Estimator(total.moments(), real, keys={*given.metrics} - {"mind"}), []
-    sliced = None
-    if "mind" in given.metrics:
-        sliced = SlicedEstimator(real, num_directions=given.directions)
-    for _ in bar(range(given.draws), name):
-        chosen = np.sort(rng.choice(len(rows["before"]), given.count, replace=False))
-        sides = []
-        for side in ("before", "after"):
-            features = rows[side][chosen].astype(np.float32)
-            found = estimator(features, classes(module, card, features), labels[chosen])
-            sides.append(found | ({"mind": sliced(features)} if sliced else {}))
-        draws.append({
-            key: (*after.interval().values(), *vars(paired_change(sides[0][key], after)).values())
-            for key, after in sides[1].items()
-        })  # fmt: skip
-        if len(draws) % 50 == 0 or len(draws) == given.draws:
-            found = {key: covered(np.array([draw[key] for draw in draws])) for key in draws[0]}
-            yield {"draws": len(draws), **found}
+class Draws:
+    """Draws by one extractor, against one reference."""
+
+    def __init__(self, name: str, found: Any, given: argparse.Namespace) -> None:
+        sides = ("before", "after", "real")
+        self._before, self._after, real = (found[f"{name} {side}"] for side in sides)
+        self._labels, self._given = found["labels"], given
+        rng, total = np.random.default_rng(given.seed), MomentSum()
+        real = real[rng.choice(len(real), given.reference, replace=False)].astype(np.float32)
+        total.add(real)
+        self._module, self._card = load_model(find("features", name))
+        self._estimator = Estimator(total.moments(), real, keys={*given.metrics} - {"mind"})
+        self._sliced = None
+        if "mind" in given.metrics:
+            self._sliced = SlicedEstimator(real, num_directions=given.directions)
+
+    def draw(self, number: int) -> dict[str, Any]:
+        """Return by metric the value after, its interval, the change and its interval."""
+        rng = np.random.default_rng([self._given.seed, number])
+        chosen = np.sort(rng.choice(len(self._before), self._given.count, replace=False))
+        before, after = (
+            self._estimates(rows[chosen], self._labels[chosen])
+            for rows in (self._before, self._after)
+        )
+        return {
+            key: (*one.interval().values(), *vars(paired_change(before[key], one)).values())
+            for key, one in after.items()
+        }
+
+    def _estimates(self, rows: Any, labels: Any) -> dict[str, Any]:
+        features = rows.astype(np.float32)
+        found = self._estimator(features, classes(self._module, self._card, features), labels)
+        return found | ({"mind": self._sliced(features)} if self._sliced else {})
 
 
 def classes(module: Any, card: dict[str, Any], features: Any) -> Any:

@@ -151,6 +151,32 @@ def assert_spread(draws, tolerance):
     assert (draws[:, :, 3].mean(0) < draws[:, :, 1].mean(0)).all()  # pairing helps
 
 
+def test_halves_see_the_changes_of_smaller_balls():
+    """On a line the balls of halves are twice as large, and half as many of them are crossed."""
+    rng = np.random.default_rng(0)
+    real = rng.uniform(size=(400, 1))
+    estimator, reach = Estimator(moments_of(real), real, keys=("recall", "coverage")), radii(real)
+
+    def found(x):
+        far = np.abs(x - real.T)
+        return (far <= radii(x)[:, None]).any(0).mean(), (far <= reach).any(0).mean()
+
+    errors, changes = [], []
+    for n in range(300):
+        x = rng.uniform(size=(200, 1))
+        y = x + 0.002 * rng.standard_normal(x.shape)
+        changes.append(np.subtract(found(y), found(x)))
+        if n < 12:
+            before, after = estimator(x), estimator(y)
+            errors.append([paired_change(before[key], after[key]).std_error for key in before])
+    ours, true = np.mean(errors, 0), np.std(changes, 0)
+    np.testing.assert_allclose(ours / true, 1, atol=0.24)  # 0.6 to 0.7 by halves alone
+
+
+def radii(x):
+    return np.sort(np.abs(x - x.T), 1)[:, 3]
+
+
 def test_a_part_of_the_images_gives_the_spread_of_all(monkeypatch):
     x, keys = images(0, 1200), ("recall", "coverage")
     whole = Estimator(moments_of(REAL), REAL, keys=keys)(x)

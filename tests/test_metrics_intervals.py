@@ -5,8 +5,10 @@ import pytest
 
 from burnish.errors import InputError
 from burnish.metrics import formulas
+from burnish.metrics.estimates import Estimator
 from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
-from burnish.metrics.intervals import paired_change
+from burnish.metrics.influence import read_influences, write_influences
+from burnish.metrics.intervals import Z95, paired_change
 from burnish.metrics.moments import MomentSum
 
 
@@ -87,3 +89,43 @@ def test_pairing_is_what_makes_the_error_small():
         paired_change(frechet(before), frechet(after[:-1]))
     with pytest.raises(InputError, match="must be"):
         frechet(before[:, :3])
+
+
+def test_shares_of_0_and_1_have_intervals_of_some_width(tmp_path):
+    real, square = np.random.default_rng(4).standard_normal((200, 4)), Z95**2
+    keys = ("precision", "density", "recall", "coverage", "copying", "accuracy")
+    estimator, labels = Estimator(moments(real), real, keys=keys), np.zeros(200, int)
+    right = np.tile([0.9, 0.1], (200, 1))
+    none = estimator(real + 50, 1 - right, labels)
+    every = estimator(real + 1e-3, right, labels)
+    expected = none["copying"].expected
+    for key in keys:
+        low = none[key].interval()
+        offset = expected if key == "copying" else 0
+        assert low["value"] == -offset, key
+        assert low["low"] == pytest.approx(-offset, abs=1e-12), key
+        assert low["high"] == pytest.approx(square / (200 + square) - offset), key
+        assert 0 < low["std_error"] == 1 / 202, key
+        high = every[key].interval()
+        if key != "density":
+            assert high["value"] == 1 - offset, key
+            assert high["low"] == pytest.approx(200 / (200 + square) - offset), key
+            assert high["high"] == pytest.approx(1 - offset), key
+    write_influences(tmp_path / "a.npz", np.arange(200), none, "f" * 64)
+    values = {key: one.value for key, one in none.items()}
+    _, read = read_influences(tmp_path / "a.npz", values, 200, "f" * 64)
+    for key in keys:
+        for before, after in ((none[key], none[key]), (read[key], read[key])):
+            change = paired_change(before, after)
+            assert change.difference == 0, key
+            assert change.high == -change.low == pytest.approx(Z95 / 202), key
+
+
+def test_a_share_has_the_interval_of_wilson():
+    real = np.random.default_rng(4).standard_normal((50, 4))
+    labels = np.arange(100) < 3
+    found = Estimator(moments(real), real, keys=("accuracy",))(
+        real, np.tile([0.9, 0.1], (100, 1)), labels.astype(int) ^ 1
+    )["accuracy"].interval()
+    # 3 of 100, with N - 1 in the place of N, as in the standard error.
+    assert (found["low"], found["high"]) == pytest.approx((0.0102, 0.0847), abs=3e-4)

@@ -30,7 +30,7 @@ f, and what is kept of a difference is the difference of what is kept of both.
 At most :data:`MOST` real images are taken, for recall as many generated ones, and n so that
 :math:`\rho \le m / M`: memory and time are bounded; only coverage goes once through all images.
 The halves follow from N and a seed alone: in a difference of two sets of the same images, in one
-order, both are halved alike, and what they share cancels. Distances are of float32: that is enough.
+order, both are halved alike, and what they share cancels. Distances are of float32.
 """
 
 from collections.abc import Callable
@@ -136,7 +136,7 @@ class HalvesEstimator:
 
         def found_by(half: Booleans, _: Any) -> tuple[Any, Any]:
             place = balls.places(half[balls.ids] == half)
-            hit = needed <= place[who]
+            hit = np.flatnonzero(needed <= place[who])
             return whom[hit], half[who[hit]]
 
         return self._halved(found_by, count, len(features))
@@ -160,7 +160,7 @@ class HalvesEstimator:
 
         def found_by(half: Booleans, rng: np.random.Generator) -> tuple[Any, Any]:
             thinned = rng.random(len(self._reference.rows), np.float32) < part
-            hit = needed <= balls.places(thinned[balls.ids])[of]
+            hit = np.flatnonzero(needed <= balls.places(thinned[balls.ids])[of])
             return of[hit], half[member[hit]]
 
         return self._halved(found_by, count, len(features))
@@ -201,8 +201,7 @@ class HalvesEstimator:
             signs = rng.choice([-1.0, 1.0], size)
             found, by_first = found_by(half, rng)
             each = np.zeros((2, size))
-            each[0, found[by_first]] = 1
-            each[1, found[~by_first]] = 1
+            each.ravel()[found + size * ~by_first] = 1
             together[n] = (each[0] - each[1]).sum()
             sums[:, n] = (each * signs).reshape(2, -1, NUM_BUCKETS).sum(1)
         reach, num_real = count / (2 * whole), len(self._real)
