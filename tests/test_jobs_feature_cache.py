@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from burnish.errors import InputError
 from burnish.jobs import feature_cache
 from burnish.jobs.evaluate import plan_evaluate
 from burnish.jobs.feature_cache import CachedExtractor, cached
+from burnish.jobs.options import JobOptions
 from burnish.metrics.features import Features, NetworkExtractor
 from burnish.networks.build import build
 
@@ -159,6 +161,39 @@ def test_another_protocol_or_k_computes_no_features_again(tmp_path):
     assert score(extractor, "c.json", num_neighbors=5)[0] == 0
     assert score(extractor, "d.json", protocol="torch-fidelity")[0] == 0
     assert score(extractor, "e.json", cache=False) == (80, first)
+
+
+def test_validation_images_go_the_same_way_and_are_not_the_reference(tmp_path):
+    for seed, name in enumerate(("generated.npz", "real.npz", "other.npz")):
+        np.savez(tmp_path / name, arr_0=images(seed, 40).permute(0, 2, 3, 1).numpy())
+    paths = [str(tmp_path / name) for name in ("generated.npz", "real.npz", "other.npz")]
+
+    def plan(validation, out="a.json", **options):
+        options = {"batch_size": 16, "job": JobOptions(shard_size=16, force=True), **options}
+        return plan_evaluate(
+            Path(paths[0]), paths[1], extractor, out=tmp_path / out, validation=validation,
+            **options,
+        )  # fmt: skip
+
+    extractor = Counting()
+    planned = plan(paths[2])
+    sides = [shard.of for shard in planned.shards()]
+    assert [sides.count(of) for of in ("", "reference-", "validation-")] == [3, 3, 3]
+    assert len({shard.number for shard in planned.shards()}) == 9
+    result = planned.run()
+    assert extractor.calls == 1 + 120  # one image shows the size
+    own = plan_evaluate(Path(paths[2]), paths[1], extractor).run()["fid"]
+    assert result["fdr"] == pytest.approx(result["fid"] / own)
+    before = extractor.calls
+    assert plan(paths[2], "b.json", num_neighbors=5).run()["fdr"] == result["fdr"]
+    assert extractor.calls == before + 1
+    # The same file, and the same images in a file of another name and order.
+    with pytest.raises(InputError, match="the validation images are those of the reference"):
+        plan(paths[1])
+    np.savez(tmp_path / "turned.npz", arr_0=np.load(paths[1])["arr_0"][::-1])
+    with pytest.raises(InputError, match=r"turned.npz' are those of the reference"):
+        plan(f"{tmp_path}/turned.npz", "c.json").run()
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_labels_and_accuracy_do_not_depend_on_the_cache(tmp_path):

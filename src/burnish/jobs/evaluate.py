@@ -6,16 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from burnish.errors import InputError
-from burnish.files import (
-    cache_folder,
-    check_target,
-    provenance,
-    read_json,
-    write_json,
-)
+from burnish.files import cache_folder, check_target, provenance, read_json, write_json
 from burnish.hub import shipped
 from burnish.jobs.feature_cache import cached
 from burnish.jobs.job import Job, Shard, cut
@@ -25,10 +17,10 @@ from burnish.jobs.plan import Plan, Tick, job_path, resolve_device
 from burnish.jobs.sides import (
     Side,
     check_reference,
-    images_of,
-    known_reference,
-    load_reference,
+    load_features,
     reference_sha256,
+    save_features,
+    side_of,
     split_rows,
 )
 from burnish.jobs.source import open_source, samples_sha256
@@ -45,15 +37,14 @@ from burnish.metrics.reference import Reference, reference_of
 from burnish.samples import to_uint8
 from burnish.schema import read
 
-FEATURES, REFERENCE = "features.npz", "reference-"
+REFERENCE, VALIDATION = "reference-", "validation-"
 BATCHES_PER_SHARD = 4
 
 
 class Opened(NamedTuple):
-    """What a plan has opened."""
+    """What a plan has opened; without ``validation``, that side is None."""
 
-    generated: Side
-    reference: Side | Reference
+    sides: dict[str, Side | Reference | None]
     extractor: FeatureExtractor
     protocol: Protocol
 
@@ -87,6 +78,7 @@ class EvaluatePlan(Plan):
     validation: str
     """Other real images or their statistics, for the FDr; or nothing."""
     validation_sha256: str
+    num_validation_images: int
     extrapolate: bool
     cache: bool
     """Whether features are kept for the next time, and taken from there."""
@@ -94,45 +86,38 @@ class EvaluatePlan(Plan):
 
     def shards(self) -> list[Shard]:
         """Return the shards of the generated images, and of the real ones that have to be read."""
-        generated = cut(self.num_images, self.shard_size)
-        real = cut(self.num_reference_images, self.shard_size, REFERENCE, len(generated))
-        return [*generated, *real]
+        shards = cut(self.num_images, self.shard_size)
+        counts = {REFERENCE: self.num_reference_images, VALIDATION: self.num_validation_images}
+        for of, count in counts.items():
+            shards += cut(count, self.shard_size, of, len(shards))
+        return shards
 
     def make(self, shards: Iterable[Shard], job: Job, tick: Tick) -> Iterator[Shard]:
         """Extract the features of each shard."""
         spatial = self.opened.protocol.spatial
         extractor = cached(self.opened.extractor, spatial=spatial, wanted=self.cache)
         for shard in shards:
-            side = self.opened.reference if shard.of else self.opened.generated
+            side = self.opened.sides[shard.of]
             assert isinstance(side, Side)
             with job.writing(shard) as (folder, _):
                 batches = ticked(side.read(shard.start, shard.stop), tick)
-                found = joined(list(extract(batches, extractor, spatial=spatial)))._asdict()
-                found = {key: value for key, value in found.items() if value is not None}
-                np.savez(folder / FEATURES, **found)  # pyright: ignore[reportArgumentType]
+                save_features(folder, joined([*extract(batches, extractor, spatial=spatial)]))
             yield shard
 
     def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Compute the metrics; write them if the plan says so."""
-        _, real, extractor, how = self.opened
-        parts = [(shard.of, job.folder / shard.name / FEATURES) for shard in self.shards()]
-        if isinstance(real, Side):
-            of_reals = (_load(path) for of, path in parts if of)
-            real = reference_of(
-                ((one.features, one.spatial) for one in of_reals), extractor,
-                source=self.reference, num_images=self.num_reference_images,
-                max_features=how.max_features, protocol=how,
-            )  # fmt: skip
+        _, extractor, how = self.opened
+        real = self._reference(job, REFERENCE, self.reference, how.max_features)
+        assert real is not None
         if self.save_reference:
             real.save(self.save_reference)
-        found = joined([_load(path) for of, path in parts if not of], not how.stored_order)
-        other = self.validation and load_reference(self.validation, extractor)
+        found = joined([*self._parts(job, "")], not how.stored_order)
         influences: dict[str, Estimate] = {}
         scores = compare(
             found.features, found.probabilities, real, extractor, protocol=how,
             num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
-            labels=found.labels, validation=other or None, extrapolate=self.extrapolate,
-            influences=influences,
+            labels=found.labels, validation=self._reference(job, VALIDATION, self.validation, 0),
+            extrapolate=self.extrapolate, influences=influences,
         )  # fmt: skip
         result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
         if self.json:
@@ -141,6 +126,20 @@ class EvaluatePlan(Plan):
             write_influences(path, ids, influences, result["fingerprint"])
             write_json(job.result / self.out.name, result)
         return result
+
+    def _parts(self, job: Job, of: str) -> Iterator[Extracted]:
+        return (load_features(job.folder / one.name) for one in self.shards() if one.of == of)
+
+    def _reference(
+        self, job: Job, of: str, source: str, max_features: int | None
+    ) -> Reference | None:
+        sides, extractor, how = self.opened
+        if not isinstance(side := sides[of], Side):
+            return side
+        return reference_of(
+            ((one.features, one.spatial) for one in self._parts(job, of)), extractor,
+            source=source, num_images=side.num_images, max_features=max_features, protocol=how,
+        )  # fmt: skip
 
     def finished(self) -> dict[str, Any] | None:
         """Return the result if it is there and this plan has made it."""
@@ -206,22 +205,30 @@ def plan_evaluate(
         shape = list(file.image_shape)
         raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
     quick = cached(extractor, spatial=False, wanted=given.cache)  # for the images of ADM's files
-    real = known_reference(reference, quick) or images_of(reference, given.batch_size)
-    for known in (real, given.validation and known_reference(given.validation, quick)):
+    real = side_of(reference, quick, given.batch_size)
+    other = side_of(given.validation, quick, given.batch_size) if given.validation else None
+    for known in (real, other):
         if isinstance(known, Reference):
             known.check_size(first.features.shape[1], extractor.name)
-    count = real.num_images if isinstance(real, Side) else 0
+    sides = {"": Side(len(file), file.rows), REFERENCE: real, VALIDATION: other}
+    counts = {of: side.num_images for of, side in sides.items() if isinstance(side, Side)}
     hashes = {
         "generated_sha256": samples_sha256(generated, file),
         "reference_sha256": reference_sha256(reference),
         "features_sha256": extractor.sha256,
         "validation_sha256": given.validation and reference_sha256(given.validation),
     }
+    if hashes["validation_sha256"] == hashes["reference_sha256"]:
+        raise InputError(
+            "the validation images are those of the reference; name other real images"
+        )
     place = out or _cached({**hashes, "protocol": how.name})
     size = job.shard_size or found_plan(place, job).shard_size
     plan = checked(EvaluatePlan(
         out=place, json=out is not None, generated=str(generated), reference=reference,
-        num_reference_images=count, features=name, num_images=len(file),
+        num_reference_images=counts.get(REFERENCE, 0),
+        num_validation_images=counts.get(VALIDATION, 0),
+        features=name, num_images=len(file),
         protocol=how.name, num_neighbors=given.num_neighbors or how.neighbors.num_neighbors,
         seed=how.seed if given.seed is None else given.seed,
         tile=given.tile, padding=given.padding, batch_size=given.batch_size,
@@ -230,7 +237,7 @@ def plan_evaluate(
         cache=given.cache,
         shard_size=size or BATCHES_PER_SHARD * given.batch_size, job=job,
         chosen=frozenset() if job.shard_size else frozenset({"shard_size"}),
-        opened=Opened(Side(len(file), file.rows), real, extractor, how), **hashes,
+        opened=Opened(sides, extractor, how), **hashes,
     ))  # fmt: skip
     if save_reference and plan.finished() is None and not job_path(place).exists():
         check_target(save_reference, force=job.force)  # not what a killed job has written
@@ -241,10 +248,3 @@ def _cached(hashes: dict[str, str]) -> Path:
     """Return where a job is kept that writes no file."""
     name = hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()[:16]
     return cache_folder() / "jobs" / f"evaluate-{name}"
-
-
-def _load(path: Path) -> Extracted:
-    with np.load(path, allow_pickle=False) as file:
-        return Extracted(file["ids"], file["features"], *(
-            file[key] if key in file else None for key in ("probabilities", "spatial", "labels")
-        ))  # fmt: skip

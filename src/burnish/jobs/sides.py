@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from burnish.errors import InputError, unknown
 from burnish.hub import shipped
-from burnish.jobs.progress import progress
 from burnish.jobs.source import samples_sha256
+from burnish.metrics.extraction import Extracted
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.reference import Reference, make_reference
+from burnish.metrics.reference import Reference
 from burnish.metrics.reference_file import holds_statistics
 from burnish.samples import Samples
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
@@ -18,6 +20,7 @@ from burnish.storage.formats import open_samples
 from burnish.storage.remote import is_remote
 
 ROWS = re.compile(r"(.+)\[(\d+-\d+)\]")
+FEATURES = "features.npz"
 
 
 class Side(NamedTuple):
@@ -53,6 +56,22 @@ def reference_sha256(name: str) -> str:
     return samples_sha256(shipped("reference").get(name, Path(path))) + rows
 
 
+def side_of(name: str, extractor: FeatureExtractor, batch_size: int) -> Side | Reference:
+    """Return real images, or the statistics that a name or file means.
+
+    Some rows of a labeled set are meant by ``NAME_OR_PATH[first-last]``, e.g. ``digits[0-99]``.
+
+    Args:
+        name: As for :func:`known_reference` or :func:`images_of`.
+        extractor: Looks at the images of files that hold statistics and images.
+        batch_size: Images that are read together.
+
+    Raises:
+        InputError: It does not exist, or was made with another extractor.
+    """
+    return known_reference(name, extractor) or images_of(name, batch_size)
+
+
 def known_reference(name: str, extractor: FeatureExtractor) -> Reference | None:
     """Return the reference of a name or a file of statistics; None for real images.
 
@@ -85,17 +104,15 @@ def images_of(name: str, batch_size: int) -> Side:
     return Side(part.stop - part.start, lambda a, b: file.rows(part.start + a, part.start + b))
 
 
-def load_reference(name: str, extractor: FeatureExtractor, batch_size: int = 250) -> Reference:
-    """Return the reference of a name or path; that of real images is made now.
+def save_features(folder: Path, found: Extracted) -> None:
+    """Keep what an extractor makes of a shard in the folder of the shard."""
+    known = {key: value for key, value in found._asdict().items() if value is not None}
+    np.savez(folder / FEATURES, **known)  # pyright: ignore[reportArgumentType]
 
-    Some rows of a labeled set are meant by ``NAME_OR_PATH[first-last]``, e.g. ``digits[0-99]``.
 
-    Raises:
-        InputError: It does not exist, or was made with another extractor.
-    """
-    found = known_reference(name, extractor)
-    if found is not None:
-        return found
-    count, images = images_of(name, batch_size)
-    shown = progress("reference", images(0, count), count)
-    return make_reference(shown, extractor, source=name, num_images=count)
+def load_features(folder: Path) -> Extracted:
+    """Return what :func:`save_features` has kept."""
+    with np.load(folder / FEATURES, allow_pickle=False) as file:
+        return Extracted(file["ids"], file["features"], *(
+            file[key] if key in file else None for key in ("probabilities", "spatial", "labels")
+        ))  # fmt: skip

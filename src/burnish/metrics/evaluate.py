@@ -137,11 +137,12 @@ def compare(
     seed = how.seed if seed is None else seed
     if (size := rows.shape[1]) != real.moments.mu.size:
         raise InputError(f"generated {size} and reference {real.moments.mu.size} differ in D")
+    if validation is not None:
+        validation.check_other(real)
     chosen = kept(how, len(rows), seed)
     rows = rows[chosen]
-    probabilities = None if probabilities is None else probabilities[chosen]
-    spatial = None if spatial is None else spatial[chosen]
-    labels = None if labels is None else labels[chosen]
+    rest = (None if one is None else one[chosen] for one in (probabilities, spatial, labels))
+    probabilities, spatial, labels = rest
     inputs: dict[str, dict[str, Any]] = {
         "moments": {"generated": moments_of(rows, how.mean), "reference": real.moments}
     }

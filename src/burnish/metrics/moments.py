@@ -26,6 +26,16 @@ class Moments:
         if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
             raise InputError("the feature statistics hold NaN or infinite values")
 
+    def equal(self, other: "Moments") -> bool:
+        """Return whether both are of the same images, up to the rounding of sums."""
+        variance = float(np.trace(self.sigma)) / self.mu.size
+        return all(
+            mine.shape == its.shape and bool(np.abs(mine - its).max() <= 1e-6 * scale)
+            for mine, its, scale in (
+                (self.mu, other.mu, variance**0.5), (self.sigma, other.sigma, variance)
+            )
+        )  # fmt: skip
+
 
 def check_covariance(sigma: Array) -> None:
     """Raise InputError if a matrix is not symmetric or has negative eigenvalues.

@@ -69,6 +69,14 @@ class Reference:
                 f"({made}), not with {extractor.name!r} ({given}); make it again, or use that one"
             )
 
+    def check_other(self, reference: Reference) -> None:
+        """Raise InputError if the images are those of the reference: the FDr divides by 0."""
+        if self.moments.equal(reference.moments):
+            raise InputError(
+                f"the validation images {self.source!r} are those of the reference "
+                f"{reference.source!r}; name other real images"
+            )
+
     def check_size(self, size: int, name: str) -> None:
         """Raise InputError if features are of another size than those of this reference."""
         if size != self.moments.mu.size:

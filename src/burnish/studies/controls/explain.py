@@ -54,7 +54,8 @@ def explain(
     Returns:
         A dict for JSON: what :func:`burnish.studies.controls.score.score` finds, ``words`` that
         say it, ``copies`` (side -> ``ids`` of images that are real ones, pixel by pixel),
-        ``more_steps`` (what they cost, see :mod:`burnish.studies.controls.more_steps`), ``inputs``.
+        ``more_steps`` (what they cost, see :mod:`burnish.studies.controls.more_steps`) and
+        ``inputs``.
 
     Raises:
         InputError: Something does not fit together, or there are too few images.
