@@ -103,7 +103,7 @@ def reading(result: Mapping[str, Any]) -> str:
         return "No gain is certain, so there is nothing to explain."
     _, text, key, name, control = max(found, key=lambda one: one[0])
     return (
-        f"No control gives most of the gain. The largest share, {text} of the fall of "
+        f"No control gives {MOST:.0%} of every gain. The largest share, {text} of the fall of "
         f"{CALLED[key]} by {name}, comes from {_gives(control)}."
     )
 
