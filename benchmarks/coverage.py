@@ -63,7 +63,7 @@ def main() -> None:
                 rows = draws.get(f"{name} {key}", np.empty((0, len(row))))
                 draws[f"{name} {key}"] = np.vstack([rows, row])
         if n % 25 == 24 or n == given.draws - 1:
-            results = {name: {"draws": known(draws, name)} for name in many}
+            results: dict[str, Any] = {name: {"draws": known(draws, name)} for name in many}
             for place, rows in draws.items():
                 name, key = place.split()
                 results[name][key] = covered(rows)
