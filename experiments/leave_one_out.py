@@ -82,8 +82,9 @@ def images_of(folder: Path, family: str, part: str) -> Dataset:
 def reference(family: str, part: str) -> Dataset:
     """Return real images, encoded as those of the family are, that no training has seen."""
     if family == "sd":
-        return load(REAL_JPEG)[10_000 : 12_500 if part == "choose" else 20_000]
-    return load(TRAIN)[45_000:47_500] if part == "choose" else load(TEST)[:5000]
+        rows = (10_000, 12_500) if part == "choose" else (15_000, 20_000)
+        return load(REAL_JPEG)[slice(*rows)]
+    return load(TRAIN)[45_000:47_500] if part == "choose" else load(TEST)[:2500]
 
 
 def mixture(folder: Path, name: str) -> JointData:

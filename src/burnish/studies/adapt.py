@@ -38,6 +38,8 @@ from burnish.training.run import Stage
 
 # Radii that are tried, for images of 32x32x3 values.
 RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
+# The energy of the image alone: towards its class, images lose variety.
+OBJECTIVE = "logsumexp"
 # Gradients of a batch that a step was seen to cost: two attacks on real images, about eight on
 # generated ones, the training pass over both, and its share of validation.
 GRADIENTS_PER_STEP = 18
@@ -128,7 +130,7 @@ class AdaptPlan:
         options = TuneOptions(
             eps=tuple(round(eps * self.scale, 3) for eps in RADII), num_steps=(5,),
             stop_quantile=(1.0,), precondition=("spectrum",), precision=self.precision,
-            match_spectrum=(self.options.match_spectrum,),
+            match_spectrum=(self.options.match_spectrum,), objective=(OBJECTIVE,),
         )  # fmt: skip
         found = tune(sides[0], guide, str(sides[1]), self.features, options, device=self.device)
         write_tuning(path, found)
