@@ -184,6 +184,9 @@ def test_validation_images_go_the_same_way_and_are_not_the_reference(tmp_path):
     assert extractor.calls == 1 + 120  # one image shows the size
     own = plan_evaluate(Path(paths[2]), paths[1], extractor).run()["fid"]
     assert result["fdr"] == pytest.approx(result["fid"] / own)
+    np.savez(tmp_path / "few.npz", arr_0=np.load(paths[2])["arr_0"][:20])
+    said = plan(f"{tmp_path}/few.npz", "few.json").run()["warnings"]
+    assert any("20 validation and 40 generated images" in line for line in said)
     before = extractor.calls
     assert plan(paths[2], "b.json", num_neighbors=5).run()["fdr"] == result["fdr"]
     assert extractor.calls == before + 1

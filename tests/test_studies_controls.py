@@ -245,6 +245,10 @@ def test_the_page_of_a_tuning_shows_its_controls(tmp_path):
         ({"shares": {"blur": {}}}, "blur has no numbers by all"),
         ({"scores": {}}, "baseline has no numbers by all"),
         ({"extractors": []}, "has no numbers by any extractor"),
+        (
+            {"extractors": [{"name": n, "independent": n == "all"} for n in ("all", "other")]},
+            "baseline has no numbers by other",
+        ),
         ({"extractors": [{"name": 3}]}, "expected str"),
         ({"scores": {"baseline": {"all": {"fid": "x"}}}}, "expected float"),
         ({"shares": {"blur": {"all": {"fid": 1}}}}, "expected keys and values"),

@@ -200,7 +200,7 @@ def compare(
         "settings": settings,
         "fingerprint": fingerprint(card),
         "card": card,
-        "warnings": notes(rows, probabilities, real, features, how, k, values),
+        "warnings": notes(rows, probabilities, real, features, how, k, values, validation),
     }
 
 

@@ -11,10 +11,24 @@ from burnish.metrics.reference import Reference
 def notes(
     rows: Array, probabilities: Array | None, real: Reference, extractor: FeatureExtractor | None,
     how: Protocol, num_neighbors: int, values: Mapping[str, float | None],
+    validation: Reference | None = None,
 ) -> list[str]:  # fmt: skip
     """Return one line per reason to doubt a number, or for its absence."""
     found, (count, dim) = [], rows.shape
-    for side, images in (("generated", count), ("reference", real.num_images)):
+    sides = [("generated", count), ("reference", real.num_images)]
+    if validation is not None:
+        sides.append(("validation", validation.num_images))
+        if validation.num_images not in (None, count):
+            found.append(
+                f"{validation.num_images} validation and {count} generated images: FIDs of fewer "
+                "images are higher, so the FDr compares only equal numbers"
+            )
+        if values.get("fdr") is None:
+            found.append(
+                f"no FDr: protocol {how.name} has none, or the validation images are as near to "
+                "the reference as its own; name other real images under --validation"
+            )
+    for side, images in sides:
         if images is not None and images < 10 * dim:
             found.append(
                 f"{images} {side} images for {dim} feature dimensions: the covariance is poorly "

@@ -60,7 +60,7 @@ def check_controls(values: Any, where: str) -> dict[str, Any]:
     sides = {side: found["scores"].get(side, {}) for side in ("baseline", "refined")}
     for rows, keys in ((sides, {*CALLED}), (found["shares"], set[str]())):
         for row, by in rows.items():
-            for name in deciding(found) or ["any extractor"]:
+            for name in [one["name"] for one in found["extractors"]] or ["any extractor"]:
                 if name not in by or not keys <= by[name].keys():
                     raise InputError(f"{where}: {row} has no numbers by {name}")
     return found
