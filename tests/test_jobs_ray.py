@@ -75,7 +75,8 @@ def actors(parent=None):
     """Processes below one in which an actor lives."""
     for process in psutil.Process(parent).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.cmdline()[0].startswith("ray::Worker"):
+            # One that has ended and was not waited for has no command line.
+            if "".join(process.cmdline()[:1]).startswith("ray::Worker"):
                 yield process
 
 

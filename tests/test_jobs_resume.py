@@ -70,7 +70,7 @@ def here(**changes):
 
 @pytest.fixture
 def plan_of(guide, monkeypatch):
-    """Make the plan of a command in a folder of ``source.npz``, ``real.npz`` and ``other.npz``."""
+    """Make the plan of a command in a folder of ``source.npz``, ``real.npz`` and ``more.npz``."""
 
     def refine(folder, out="out.npz", options=None, labels="given", **settings):
         monkeypatch.chdir(folder)  # what the cards say of paths is the same everywhere
@@ -89,7 +89,7 @@ def plan_of(guide, monkeypatch):
         features = NetworkExtractor(Flat(), "flat", "0")
         return plan_evaluate(Path("source.npz"), "real.npz", features,
                              out=Path("out.json"), save_reference=Path("kept.npz"),
-                             validation="other.npz",
+                             validation="more.npz",
                              batch_size=4, device="cpu", job=options or here())  # fmt: skip
 
     return {
@@ -108,7 +108,7 @@ def folder(tmp_path, monkeypatch):
     place.mkdir()
     write(place / "source.npz")
     write(place / "real.npz", 2)
-    write(place / "other.npz", 3)
+    write(place / "more.npz", 3)
     return place
 
 
