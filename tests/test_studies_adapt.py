@@ -188,6 +188,7 @@ def test_a_tuning_of_something_else_is_made_anew(digits, monkeypatch, left):
     found = {"verdict": "leave", "words": "w", "chosen": None}
     monkeypatch.setattr("burnish.studies.adapt.tune", lambda *_, **__: found)
     monkeypatch.setattr("burnish.studies.adapt.write_tuning", lambda *_: None)
+    monkeypatch.setattr("burnish.studies.adapt.write_report", lambda *_: None)
     (digits / "out").mkdir()
     ready = plan(digits / "out", options=AdaptOptions(num_steps=1, batch_size=8))
     (digits / "out" / "tuning.json").write_text(left)
