@@ -103,7 +103,7 @@ def card_of(**entries):
         ("too large together", "has 17,684,074,522 weights; too many"),
         ("deep", "num_blocks must be at least 1"),
         ("many classes", "num_classes must be at least 1"),
-        ("text for a number", "width: expected int, not 'wide'"),
+        ("text for a number", "width: expected a whole number, not 'wide'"),
         ("nested", "is not JSON"),
         ("card with control characters", "control characters"),
     ],

@@ -368,13 +368,13 @@ FIELDS += [
     for key, value, said in [
         ("data", "../up", "plain name"), ("table", "", "plain name"), ("place", "x", "place"),
         ("rows", [1], "rows"), ("rows", {}, "rows"), ("rows", {"base": 1}, "keys and values"),
-        ("rows", {"base": {}}, "generator is missing"),
+        ("rows", {"base": {}}, "base lacks generator"),
         ("rows", {"base": {"generator": "g", "sweep": {"eps": [1, 2]}}}, "one value"),
         ("summary", {}, "nothing was measured"), ("summary", {"x": {}}, "has not the rows"),
         ("summary", {"plain": {"base": {"fid": 1}}}, "keys and values"),
-        ("summary", {"plain": {"base": {"fid": {"std": 1.0}}}}, "'mean'"),
+        ("summary", {"plain": {"base": {"fid": {"std": 1.0}}}}, "fid lacks mean"),
         ("results", [], "has not the rows"), ("results", 5, "results"),
-        ("results", [{"row": "base"}], "is missing"),
+        ("results", [{"row": "base"}], "results lacks seeds"),
         ("rank_correlation", {"a": {"b": VALUE}}, "unknown metrics"),
     ]
 ]  # fmt: skip

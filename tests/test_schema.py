@@ -23,6 +23,13 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Needed:
+    first: int
+    second: dict[str, int]
+    third: int = 0
+
+
+@dataclass(frozen=True)
 class Outer(Inner):
     count: int = 3
     """How many,
@@ -33,6 +40,12 @@ class Outer(Inner):
     weights: dict[str, float] = field(default_factory=dict)
     folder: Path = Path("here")
     anything: Any = None
+
+
+@pytest.mark.parametrize("values, names", [({}, "first, second"), ({"first": 1}, "second")])
+def test_what_lacks_is_named_without_names_of_python(values, names):
+    with pytest.raises(InputError, match=f"^x.json lacks {names}; add it, or name another file$"):
+        read(Needed, values, "x.json")
 
 
 def test_values_of_every_type_reach_their_place():
@@ -56,31 +69,31 @@ def test_values_of_every_type_reach_their_place():
     [
         ({"cuont": 1}, "here: .*did you mean 'count'"),
         ({"inner": {"raet": 1}}, "here: inner: .*did you mean 'rate'"),
-        ({"count": "many"}, "here: count: expected int, not 'many'"),
-        ({"count": 1.5}, "count: expected int"),
-        ({"count": True}, "count: expected int"),
-        ({"flip": 1}, "flip: expected bool"),
-        ({"rate": "fast"}, "rate: expected float, not 'fast'"),
-        ({"rate": True}, "rate: expected float"),
+        ({"count": "many"}, "here: count: expected a whole number, not 'many'"),
+        ({"count": 1.5}, "count: expected a whole number"),
+        ({"count": True}, "count: expected a whole number"),
+        ({"flip": 1}, "flip: expected true or false"),
+        ({"rate": "fast"}, "rate: expected a number, not 'fast'"),
+        ({"rate": True}, "rate: expected a number"),
         ({"rate": 0}, "here: rate must be above 0, not 0"),
-        ({"rate": math.nan}, "rate: expected float, not nan"),
+        ({"rate": math.nan}, "rate: expected a number, not nan"),
         ({"rate": math.inf}, "rate must be above 0"),
         ({"inner": {"rate": -1}}, "here: inner: rate must be above 0"),
         ({"top": 1.5}, "top must be at most 1"),
-        ({"top": "high"}, "top: expected float"),
+        ({"top": "high"}, "top: expected a number"),
         ({"steps": 5}, "steps: expected a list"),
-        ({"steps": ["a"]}, "steps: expected int"),
+        ({"steps": ["a"]}, "steps: expected a whole number"),
         ({"mode": "fsat"}, "mode: .*did you mean 'fast'"),
         ({"mode": ["fast"]}, "mode"),
-        ({"count": 10**30}, "count: expected int, not 1000"),
-        ({"rate": 10**400}, "rate: expected float"),
-        ({"inner": {"steps": [10**30]}}, "inner: steps: expected int"),
-        ({"count": "x" * 10_000}, r"count: expected int, not 'x+\.\.\.$"),
-        ({"weights": {"a": math.nan}}, "weights: a: expected float, not nan"),
+        ({"count": 10**30}, "count: expected a whole number, not 1000"),
+        ({"rate": 10**400}, "rate: expected a number"),
+        ({"inner": {"steps": [10**30]}}, "inner: steps: expected a whole number"),
+        ({"count": "x" * 10_000}, r"count: expected a whole number, not 'x+\.\.\.$"),
+        ({"weights": {"a": math.nan}}, "weights: a: expected a number, not nan"),
         ({"inner": None}, "inner: expected keys and values"),
         ({"weights": ["a"]}, "weights: expected keys and values"),
-        ({"weights": {"a": "much"}}, "weights: a: expected float"),
-        ({"folder": 3}, "folder: expected Path"),
+        ({"weights": {"a": "much"}}, "weights: a: expected a number"),
+        ({"folder": 3}, "folder: expected a path"),
         (["a"], "here: expected keys and values"),
     ],
 )

@@ -37,7 +37,7 @@ def test_the_tables_of_the_project_load(path):
     [
         ("{generator: runs/generator}", "{generatr: runs}", "base: .*did you mean 'generator'"),
         ("preset: joint, eps", "preset: joint, epss", "joint: refine: .*did you mean 'eps'"),
-        ("eps: 0.5", "eps: far", "joint: refine: eps: expected float"),
+        ("eps: 0.5", "eps: far", "joint: refine: eps: expected a number"),
         ("name: blur", "name: blurr", "blur: baseline: name: .*did you mean 'blur'"),
         ("sigma: 0.7", "sigma: -1", "sigma must be at least 0"),
         ("{name: none}}", "{name: none}, refine: {eps: 1}}", "none: refine and sweep need"),

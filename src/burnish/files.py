@@ -22,7 +22,7 @@ from typing import Any
 
 from burnish import __version__
 from burnish.documents import load_json
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.leftovers import aside_of, clear_stale, remove
 
 MAX_NAME = 255  # bytes of one name, the limit of most file systems
@@ -118,7 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     content = load_json(path, scale=64)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON object is needed, this is a {type(content).__name__}")
+        raise InputError(f"{path}: expected keys and values in JSON, not {shown(content)}")
     return content
 
 

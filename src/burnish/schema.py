@@ -20,8 +20,11 @@ from burnish.documents import INT64
 from burnish.errors import InputError, shown, unknown
 
 MAX_LENGTH = 100  # of a list among the arguments of a function
-_KINDS = {int: (int, "a whole number"), float: ((int, float), "a number"),
-          str: (str, "text"), bool: (bool, "true or false")}  # fmt: skip
+_KINDS: Mapping[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
+_SAID: Mapping[Any, str] = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path",
+    dict: "keys and values", tuple: "a list", Sequence: "a list",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,10 +119,10 @@ def check(config: Any) -> None:
         value = getattr(config, setting.name)
         if value is None and setting.optional:
             continue
-        kinds, kind = _KINDS.get(setting.type, (object, ""))
+        kinds = _KINDS.get(setting.type, object)
         fits = isinstance(value, kinds) or (kinds is str and callable(value))  # or its name
         if not fits or (isinstance(value, bool) and kinds in (int, (int, float))):
-            raise InputError(f"{setting.name} must be {kind}, not {shown(value)}")
+            raise InputError(f"{setting.name} must be {_SAID[setting.type]}, not {shown(value)}")
         if isinstance(value, int) and value not in INT64:
             raise InputError(f"{setting.name} must fit into 64 bits")
         if setting.choices and value not in setting.choices:
@@ -194,11 +197,17 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
         if key not in hints and not getattr(kind, "open", False):
             raise InputError(f"{where}: {unknown('key', str(key), hints)}")
     filled = {k: read(hints[k], v, f"{where}: {k}") for k, v in value.items() if k in hints}
+    lacking = [
+        one.name for one in dataclasses.fields(kind)
+        if one.name not in filled and one.default is one.default_factory is dataclasses.MISSING
+    ]  # fmt: skip
+    if lacking:
+        raise InputError(f"{where} lacks {', '.join(lacking)}; add it, or name another file")
     try:
         found = kind(**filled)
         check(found)
         return found
-    except (InputError, TypeError) as error:  # or a field without a default is missing
+    except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
@@ -213,23 +222,8 @@ def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     right = isinstance(kind, type) and isinstance(value, kind) and value == value  # NaN is not
     if right and not (kind is int and (isinstance(value, bool) or value not in INT64)):
         return value
-    containers: dict[Any, str] = {dict: "keys and values", tuple: "a list", Sequence: "a list"}
-    expected = containers.get(typing.get_origin(kind), getattr(kind, "__name__", str(kind)))
+    expected = _SAID.get(typing.get_origin(kind) or kind, "something else")
     raise InputError(f"{where}: expected {expected}, not {shown(value)}")
-
-
-def split(kind: type, values: Mapping[str, Any], other: type) -> tuple[Any, dict[str, Any]]:
-    """Make a dataclass of the keywords that it has fields for; return it and those of ``other``.
-
-    Raises:
-        InputError: Neither has such a field.
-    """
-    names, others = ([setting.name for setting in settings_of(one)] for one in (kind, other))
-    for name in values:
-        if name not in (*names, *others):
-            raise unknown("option", name, [*names, *others])
-    own = {name: value for name, value in values.items() if name in names}
-    return kind(**own), {name: value for name, value in values.items() if name not in names}
 
 
 def plain(config: Any) -> Any:

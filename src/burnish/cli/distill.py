@@ -8,9 +8,8 @@ import click
 import yaml
 
 from burnish.cli.options import DEVICE, DRY_RUN, flag, flags, given
-from burnish.jobs.options import read_settings
+from burnish.jobs.options import read_settings, split
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import split
 from burnish.studies.distill_options import DistillOptions
 
 GUIDE = "Whose steps are imitated; a shipped guide, or a .safetensors file."

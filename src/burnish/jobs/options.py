@@ -1,15 +1,16 @@
 """How jobs are run, as the command line and the library give it. No torch is imported here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from burnish.documents import load_yaml
-from burnish.errors import InputError
+from burnish.errors import InputError, unknown
 from burnish.metrics.protocol import ProtocolName
 from burnish.refinement.settings import RefineSettings
-from burnish.schema import Range, check, read
+from burnish.schema import Range, check, read, settings_of
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,17 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+def split(kind: type, values: Mapping[str, Any], other: type) -> tuple[Any, dict[str, Any]]:
+    """Make a dataclass of the keywords that it has fields for; return it and those of ``other``.
+
+    Raises:
+        InputError: Neither has such a field.
+    """
+    names, others = ([setting.name for setting in settings_of(one)] for one in (kind, other))
+    for name in values:
+        if name not in (*names, *others):
+            raise unknown("option", name, [*names, *others])
+    own = {name: value for name, value in values.items() if name in names}
+    return kind(**own), {name: value for name, value in values.items() if name not in names}

@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.files import card_path, check_target, ledger_path
 from burnish.guide.model import Guide
 from burnish.jobs.captions import captioned, load_worded
-from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions
+from burnish.jobs.options import IN_PYTHON, JobOptions, RefineOptions, split
 from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
 from burnish.jobs.source import open_source, own_labels, samples_sha256
@@ -30,7 +30,6 @@ from burnish.refinement.refiner import Refiner, check_fit
 from burnish.refinement.settings import RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
 from burnish.samples import Samples
-from burnish.schema import split
 from burnish.storage.remote import is_remote
 from burnish.storage.sample_file import SampleFile
 

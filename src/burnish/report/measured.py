@@ -23,6 +23,7 @@ class Value:
 class RowFacts:
     """What a row is."""
 
+    open = True
     generator: str
     num_steps: int = 1
     guide: str = ""
@@ -36,6 +37,7 @@ class RowFacts:
 class OneResult:
     """One row, one range of seeds, one feature extractor."""
 
+    open = True
     row: str
     seeds: str
     features: str
@@ -52,6 +54,7 @@ class OneResult:
 class Measured:
     """A table of measurements, as :func:`burnish.studies.measure.measure` returns it."""
 
+    open = True
     data: str
     table: str
     place: int
@@ -111,13 +114,4 @@ def _table(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(kind: type, values: Any, where: str) -> dict[str, Any]:
-    """Return the fields of a dataclass as plain values, checked; others are left out."""
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected keys and values, not {str(values)[:60]!r}")
-    fields = dataclasses.fields(kind)
-    for one in fields:
-        needed = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if needed and one.name not in values:
-            raise InputError(f"{where}: {one.name} is missing")
-    known = {one.name: values[one.name] for one in fields if one.name in values}
-    return dataclasses.asdict(read(kind, known, where))
+    return dataclasses.asdict(read(kind, values, where))
