@@ -115,7 +115,7 @@ def test_shares_of_0_and_1_have_intervals_of_some_width(tmp_path):
             assert high["high"] == pytest.approx(1 - offset), key
     write_influences(tmp_path / "a.npz", np.arange(200), none, "f" * 64)
     values = {key: one.value for key, one in none.items()}
-    _, read = read_influences(tmp_path / "a.npz", values, 200, "f" * 64)
+    _, read, _ = read_influences(tmp_path / "a.npz", values, 200, "f" * 64)
     for key in keys:
         for before, after in ((none[key], none[key]), (read[key], read[key])):
             change = paired_change(before, after)

@@ -61,19 +61,18 @@ def parse_json(text: str, where: str, scale: int = 1) -> Any:
     if len(text) > scale * MAX_BYTES:
         raise InputError(f"{where} is too large; at most {scale * MAX_BYTES >> 10} KiB are read")
     try:
-        values = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        values = json.loads(text, object_pairs_hook=_checked)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON: {_line(error)}") from error
     _check(values, where, json_only=True, max_values=scale * MAX_VALUES)
     return values
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    for name, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"it holds {json.dumps(value)} as {name!r}, NaN or infinite")
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is given twice")
@@ -189,7 +188,7 @@ def _check(values: Any, where: str, json_only: bool = False, max_values: int = M
             elif isinstance(value, int) and value not in INT64:
                 raise InputError(f"{where}: a number is beyond 64 bits")
             elif isinstance(value, float) and json_only and not math.isfinite(value):
-                raise InputError(f"{where}: a number is infinite")
+                raise InputError(f"{where}: a number is NaN or infinite")
             elif isinstance(value, str) and CONTROL.search(value):
                 raise InputError(f"{where}: the text {ascii(value)[:60]} holds control characters")
         level, count = below, count + len(below)

@@ -43,7 +43,7 @@ def run(plan: Plan) -> dict[str, Any]:
         try:
             return _run(plan, job, shards, shards[share.rank :: share.size])
         except BaseException as error:
-            if job.is_idle():
+            if job.exists() and job.is_idle():
                 job.delete()
             elif job.exists():
                 kept = sum(map(job.is_done, shards))

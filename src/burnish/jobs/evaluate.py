@@ -17,6 +17,7 @@ from burnish.jobs.plan import Plan, Tick, job_path, resolve_device
 from burnish.jobs.sides import (
     Side,
     check_reference,
+    check_side,
     load_features,
     reference_sha256,
     save_features,
@@ -34,7 +35,6 @@ from burnish.metrics.intervals import Estimate
 from burnish.metrics.protocol import Protocol
 from burnish.metrics.protocol import protocol as find_protocol
 from burnish.metrics.reference import Reference, reference_of
-from burnish.samples import to_uint8
 from burnish.schema import read
 
 REFERENCE, VALIDATION = "reference-", "validation-"
@@ -107,18 +107,22 @@ class EvaluatePlan(Plan):
     def finish(self, job: Job, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Compute the metrics; write them if the plan says so."""
         _, extractor, how = self.opened
-        real = self._reference(job, REFERENCE, self.reference, how.max_features)
-        assert real is not None
-        if self.save_reference:
-            real.save(self.save_reference)
         found = joined([*self._parts(job, "")], not how.stored_order)
         influences: dict[str, Estimate] = {}
-        scores = compare(
-            found.features, found.probabilities, real, extractor, protocol=how,
-            num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
-            labels=found.labels, validation=self._reference(job, VALIDATION, self.validation, 0),
-            extrapolate=self.extrapolate, influences=influences,
-        )  # fmt: skip
+        try:
+            real = self._reference(job, REFERENCE, self.reference, how.max_features)
+            assert real is not None
+            scores = compare(
+                found.features, found.probabilities, real, extractor, protocol=how,
+                num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
+                labels=found.labels, extrapolate=self.extrapolate, influences=influences,
+                validation=self._reference(job, VALIDATION, self.validation, 0),
+            )  # fmt: skip
+        except InputError:
+            job.delete()  # the same features would end in the same error
+            raise
+        if self.save_reference:
+            real.save(self.save_reference)
         result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
         if self.json:
             ids = found.ids[kept(how, len(found.ids), self.seed)]
@@ -149,9 +153,9 @@ class EvaluatePlan(Plan):
             result = read_json(self.out)
         except InputError:
             return None
-        plan = result.get("plan")
         if self.save_reference and not self.save_reference.exists():
             return None
+        plan = result.get("plan")
         return result if isinstance(plan, dict) and not self.differs(plan) else None
 
 
@@ -187,30 +191,24 @@ def plan_evaluate(
         check_reference(given.validation)
     inputs = [generated, Path(split_rows(reference)[0])]
     if save_reference:
-        check_target(save_reference, *inputs)
-        inputs.append(save_reference)
         if save_reference.suffix != ".npz":
             raise InputError(f"{save_reference}: statistics are kept as .npz")
+        check_target(save_reference, *inputs)
+        inputs.append(save_reference)
     for path in (out, influence_path(out)) if out else ():
         check_target(path, *inputs)
     if features is None:
         features = reference if reference in shipped("features") else how.extractor
-    name = features if isinstance(features, str) else features.name
-    if isinstance(features, str):
-        features = load_extractor(features, resolve_device(given.device))
-    extractor = features
-    try:
-        first = extractor(to_uint8(next(iter(file)).images[:1]))
-    except RuntimeError as error:
-        shape = list(file.image_shape)
-        raise InputError(f"{extractor.name} does not take images of shape {shape}") from error
+    name, extractor = (features, None) if isinstance(features, str) else (features.name, features)
+    extractor = extractor or load_extractor(name, resolve_device(given.device))
+    side = Side(len(file), file.rows)
+    dim = check_side(side, extractor, str(generated))
     quick = cached(extractor, spatial=False, wanted=given.cache)  # for the images of ADM's files
     real = side_of(reference, quick, given.batch_size)
     other = side_of(given.validation, quick, given.batch_size) if given.validation else None
-    for known in (real, other):
-        if isinstance(known, Reference):
-            known.check_size(first.features.shape[1], extractor.name)
-    sides = {"": Side(len(file), file.rows), REFERENCE: real, VALIDATION: other}
+    for known, what in ((real, reference), (other, given.validation)):
+        dim = dim if known is None else check_side(known, quick, what, dim)
+    sides = {"": side, REFERENCE: real, VALIDATION: other}
     counts = {of: side.num_images for of, side in sides.items() if isinstance(side, Side)}
     hashes = {
         "generated_sha256": samples_sha256(generated, file),
@@ -218,10 +216,12 @@ def plan_evaluate(
         "features_sha256": extractor.sha256,
         "validation_sha256": given.validation and reference_sha256(given.validation),
     }
-    if hashes["validation_sha256"] == hashes["reference_sha256"]:
-        raise InputError(
-            "the validation images are those of the reference; name other real images"
-        )
+    for one in ("reference", "generated"):
+        if hashes["validation_sha256"] == hashes[f"{one}_sha256"]:
+            raise InputError(
+                f"the validation images {given.validation!r} are the {one} images; name other "
+                "real images under --validation"
+            )
     place = out or _cached({**hashes, "protocol": how.name})
     size = job.shard_size or found_plan(place, job).shard_size
     plan = checked(EvaluatePlan(

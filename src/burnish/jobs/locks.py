@@ -58,7 +58,7 @@ class LockedFolder:
 
     def is_here(self) -> bool:
         """Return whether the folder is the one that was opened, and not one made since."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # gone, or closed
             here, opened = os.stat(self.folder / "locks"), os.fstat(self._locks.fileno())
             return os.path.samestat(here, opened)
         return False

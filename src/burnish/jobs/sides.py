@@ -14,7 +14,7 @@ from burnish.metrics.extraction import Extracted
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.reference import Reference
 from burnish.metrics.reference_file import holds_statistics
-from burnish.samples import Samples
+from burnish.samples import Samples, to_uint8
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
 from burnish.storage.formats import open_samples
 from burnish.storage.remote import is_remote
@@ -102,6 +102,36 @@ def images_of(name: str, batch_size: int) -> Side:
     file = open_samples(path, batch_size)
     part = parse_rows(rows, len(file))
     return Side(part.stop - part.start, lambda a, b: file.rows(part.start + a, part.start + b))
+
+
+def check_side(
+    side: Side | Reference, extractor: FeatureExtractor, what: str, dim: int = 0
+) -> int:
+    """Return the size D of the features of a side, by its first image.
+
+    Args:
+        side: Images or statistics.
+        extractor: What will look at all images.
+        what: Says in messages which side of which file it is.
+        dim: D of the other side; 0 if it is not known yet.
+
+    Raises:
+        InputError: It has fewer than two images, or they do not fit the extractor or D.
+    """
+    if isinstance(side, Reference):
+        side.check_size(dim, extractor.name)
+        return dim
+    if side.num_images < 2:
+        raise InputError(f"{what}: metrics need at least 2 images, not {side.num_images}")
+    images = to_uint8(next(side.read(0, 1)).images)
+    try:
+        return extractor(images).features.shape[1]
+    except RuntimeError as error:
+        shape = list(images.shape[1:])
+        message = f"{what}: {extractor.name} does not take images of shape {shape}"
+        raise InputError(message) from error
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def save_features(folder: Path, found: Extracted) -> None:

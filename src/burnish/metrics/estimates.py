@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from burnish.errors import InputError
 from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
 from burnish.metrics.features import FeatureExtractor
 from burnish.metrics.halves import BLOCK, Features, HalvesEstimator, nearest_of, squares_of
@@ -154,7 +155,7 @@ def score_estimate(probabilities: Array) -> Estimate:
     mean = p.mean(0)
     logs = np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(mean, 1e-300))
     divergence = (p * logs).sum(1)
-    score = float(np.exp(divergence.mean()))
+    score = float(np.exp(max(divergence.mean(), 0.0)))
     return Estimate(score, score * (divergence - divergence.mean()))
 
 
@@ -174,7 +175,12 @@ def extrapolated(
     generators of different biases can be compared. Source: Chong and Forsyth, "Effectively
     Unbiased FID and Inception Score and where to find them", 2020, section 4,
     https://arxiv.org/abs/1911.07023.
+
+    Raises:
+        InputError: There are fewer than three rows, of which no line follows.
     """
+    if len(rows) < 3:
+        raise InputError(f"--fid-infinity needs at least 3 generated images, not {len(rows)}")
     rng, most = np.random.default_rng(seed), len(rows)
     counts = np.linspace(max(2, min(least, most // 2)), most, num_points).astype(int)
     values = []

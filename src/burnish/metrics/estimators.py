@@ -165,6 +165,8 @@ class KernelEstimator:
         square = float(np.square(kernel).sum()) / (few * max(few - 1, 1))
         bent = float(weights @ kernel @ weights) / few**2
         second = _second_order(square, bent, weights, len(features))
+        if self._gaussian:  # a mean over all pairs, and less than 0 by rounding alone
+            value = max(value, 0.0)
         return Estimate(float(value), influence, False, *second)
 
     def _rows(self, features: Array, num_pairs: int = 0) -> torch.Tensor:

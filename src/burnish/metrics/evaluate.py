@@ -137,10 +137,10 @@ def compare(
     seed = how.seed if seed is None else seed
     if (size := rows.shape[1]) != real.moments.mu.size:
         raise InputError(f"generated {size} and reference {real.moments.mu.size} differ in D")
-    if validation is not None:
-        validation.check_other(real)
     chosen = kept(how, len(rows), seed)
     rows = rows[chosen]
+    if validation is not None:
+        validation.check_validation(real, rows)
     rest = (None if one is None else one[chosen] for one in (probabilities, spatial, labels))
     probabilities, spatial, labels = rest
     inputs: dict[str, dict[str, Any]] = {
@@ -196,11 +196,11 @@ def compare(
         "num_neighbors": k,
         "protocol": how.name,
         **values,
-        "intervals": {key: one.interval() for key, one in found.items()},
+        "intervals": {m.key: found[m.key].interval(*m.range) for m in METRICS if m.key in found},
         "settings": settings,
         "fingerprint": fingerprint(card),
         "card": card,
-        "warnings": notes(rows, probabilities, real, features, how, k, values, validation),
+        "warnings": notes(rows, probabilities, real, features, how, k, values, validation, found),
     }
 
 

@@ -139,7 +139,8 @@ def inception_score(
         # The mean KL is a difference of entropies, free of the 0 * inf of p log(p / q).
         scores.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p) / len(p)))
     spread = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else 0.0
-    return {"inception_score": float(np.mean(scores)), "inception_score_std": spread}
+    score = max(float(np.mean(scores)), 1.0)  # up to rounding it is
+    return {"inception_score": score, "inception_score_std": spread}
 
 
 def _splits(order: Rows, num_splits: int, split_size: int, rule: str) -> list[Rows]:

@@ -43,8 +43,10 @@ def write_influences(
 
 def read_influences(
     path: Path, values: Mapping[str, float], num_images: int, fingerprint: str
-) -> tuple[Array, dict[str, Estimate]]:
-    """Return the ids and the estimates of a result.
+) -> tuple[Array, dict[str, Estimate], set[str]]:
+    """Return the ids and the estimates of a result, and of which metrics there is another number.
+
+    Other versions halve in other ways; their recall and coverage cannot be paired with these.
 
     Args:
         path: See :func:`influence_path`.
@@ -70,15 +72,16 @@ def read_influences(
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path} is no file of influences ({reason}); evaluate again") from error
     shares = {key for key in found if key in SHARES or (key, values[key]) == ("density", 0)}
-    return ids, {
+    others = {key for key in found if key in HALVED and len(found[key]) != HALVED_SIZE}
+    estimates = {
         key: Estimate(
             values[key], influence.astype(np.float64), key in HALVED,
             trials=num_images if key in shares else 0,
         )
         for key, influence in found.items()
-        # Other versions halve in other ways.
-        if key not in HALVED or len(influence) == HALVED_SIZE
+        if key not in others
     }  # fmt: skip
+    return ids, estimates, others
 
 
 def _member(archive: ZipFile, name: str, kind: str, count: int, is_free: bool = False) -> Array:

@@ -26,6 +26,9 @@ at most by half of z standard errors: to second order the bootstrap's BCa interv
 the metric. (DiCiccio and Efron, "More Accurate Confidence Intervals in Exponential Families",
 1992, https://doi.org/10.1093/biomet/79.2.231.)
 
+Intervals are cut at the hard bounds of a metric (:data:`burnish.metrics.metric.METRICS`): no FD
+or MIND lies below 0, no Inception Score below 1. The KID has none, as it is unbiased.
+
 Recall and coverage ask for unions of balls, of which each holds a few images however many there
 are. They have no influence that adds up; see :mod:`burnish.metrics.halves`.
 
@@ -101,17 +104,23 @@ class Estimate:
         # What single images add has a variance of 0 or more.
         return float(np.sqrt(max(variance - self.pair_variance, self.pair_variance)))
 
-    def interval(self) -> dict[str, float]:
-        """Return ``value``, ``std_error``, ``low`` and ``high`` of the 95 % interval."""
+    def interval(self, least: float = -np.inf, most: float = np.inf) -> dict[str, float]:
+        """Return ``value``, ``std_error``, ``low`` and ``high`` of the 95 % interval.
+
+        Args:
+            least: Hard bound of the metric; what the interval would hold below is left out.
+            most: The same above.
+        """
         error = self.std_error
         if self.trials:
             low, high = _wilson(self.value + self.expected, self._error(), self.trials)
             low, high = low - self.expected, high - self.expected
-            return {"value": self.value, "std_error": error, "low": low, "high": high}
-        # The square root of a variance that is linear in the value reaches 0 at half the width.
-        most = Z95 * error / 2
-        middle = self.value + min(max(self._shift(), -most), most)
-        low, high = middle - Z95 * error, middle + Z95 * error
+        else:
+            # The root of a variance that is linear in the value reaches 0 at half the width.
+            far = Z95 * error / 2
+            middle = self.value + min(max(self._shift(), -far), far)
+            low, high = middle - Z95 * error, middle + Z95 * error
+        low, high = min(max(low, least), self.value), max(min(high, most), self.value)
         return {"value": self.value, "std_error": error, "low": low, "high": high}
 
     def over(self, scale: float) -> "Estimate":

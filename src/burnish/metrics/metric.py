@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DASH = "\N{EN DASH}"
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Metric:
     """Between the two, as many decimals as give three significant digits."""
     std_key: str | None = None
     """The name in results of its standard deviation, if the formula gives one."""
+    range: tuple[float, float] = (0.0, math.inf)
+    """The lowest and the highest value that there can be, whatever the images."""
 
     @property
     def heading(self) -> str:
@@ -78,23 +81,24 @@ METRICS = (
         "kid", "KID", "lower",
         "Kernel distance of the two sets of features; unbiased, so its mean is 0 for equal "
         "distributions whatever the number of images.",
-        "features", "kernel_distance", 2, 6,
+        "features", "kernel_distance", 2, 6, range=ANY,
     ),
     Metric(
         "inception_score", "Inception Score", "higher",
         "Confidence and variety of the classes that a network predicts, from 1 to the number of "
         "classes; real images play no part.",
         "probabilities", "inception_score", 2, 2, std_key="inception_score_std",
+        range=(1.0, math.inf),
     ),
     Metric(
         "precision", "Precision", "higher",
         "Share of generated images that lie among real ones in feature space.",
-        "neighbors", "neighbor_shares",
+        "neighbors", "neighbor_shares", range=SHARE,
     ),
     Metric(
         "recall", "Recall", "higher",
         "Share of real images that lie among generated ones in feature space.",
-        "neighbors", "neighbor_shares",
+        "neighbors", "neighbor_shares", range=SHARE,
     ),
     Metric(
         "density", "Density", "higher",
@@ -106,7 +110,7 @@ METRICS = (
         "coverage", "Coverage", "higher",
         "Share of real images with a generated image in their neighborhood; like recall, but less "
         "moved by outliers among the generated images.",
-        "neighbors", "neighbor_shares",
+        "neighbors", "neighbor_shares", range=SHARE,
     ),
     Metric(
         "mind", "MIND", "lower",
@@ -128,18 +132,18 @@ METRICS = (
     Metric(
         "fid_infinity", "FID∞", "lower",
         "FID extrapolated to infinitely many generated images.",
-        "estimate", "", 2, 5,
+        "estimate", "", 2, 5, range=ANY,
     ),
     Metric(
         "copying", "Copying", "lower",
         "Share of images that are nearer to a real image than its nearest real neighbor is, less "
         "that share of new real images; above 0 images are copied.",
-        "estimate", "",
+        "estimate", "", range=(-1.0, 1.0),
     ),
     Metric(
         "accuracy", "Accuracy", "higher",
         "Share of images that the network of the features classifies as their label.",
-        "estimate", "",
+        "estimate", "", range=SHARE,
     ),
 )  # fmt: skip
 

@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from burnish.metrics.features import FeatureExtractor, FidelityExtractor
-from burnish.metrics.moments import Array
+from burnish.metrics.intervals import Estimate
+from burnish.metrics.metric import metric
+from burnish.metrics.moments import Array, Moments, moments_of
+from burnish.metrics.overlap import marks_of, num_repeats, shared
 from burnish.metrics.protocol import NEIGHBORS, Protocol
 from burnish.metrics.reference import Reference
 
@@ -11,7 +16,7 @@ from burnish.metrics.reference import Reference
 def notes(
     rows: Array, probabilities: Array | None, real: Reference, extractor: FeatureExtractor | None,
     how: Protocol, num_neighbors: int, values: Mapping[str, float | None],
-    validation: Reference | None = None,
+    validation: Reference | None = None, estimates: Mapping[str, Estimate] | None = None,
 ) -> list[str]:  # fmt: skip
     """Return one line per reason to doubt a number, or for its absence."""
     found, (count, dim) = [], rows.shape
@@ -34,6 +39,10 @@ def notes(
                 f"{images} {side} images for {dim} feature dimensions: the covariance is poorly "
                 "determined and the FID too high; prefer the KID, or FIDs of equal numbers"
             )
+    found += _of_overlap(rows, real, validation)
+    flat = [metric(key).title for key, one in (estimates or {}).items() if _is_flat(one)]
+    if flat:
+        found.append(f"all images act alike on {', '.join(flat)}: these intervals have no width")
     if extractor is not None and real.extractor_sha256 is None:
         found.append("the reference names no feature extractor; it is taken to be this one")
     missing = [key for key in how.metrics if values[key] is None]
@@ -48,6 +57,40 @@ def notes(
     elif set(missing) & set(NEIGHBORS):
         found.append(f"too few images for {num_neighbors} neighbors: no precision or recall")
     return found + _of_protocol(count, probabilities, extractor, how)
+
+
+def _of_overlap(rows: Array, real: Reference, validation: Reference | None) -> list[str]:
+    """Say which images are in two sets, or several times in one."""
+    found, own, other = [], marks_of(rows), validation.marks if validation else None
+    for images, marks, there, of, then in (
+        ("generated", own, real.marks, "reference", "distances are too low; name other real "
+         "images under --reference, unless the generator has copied these"),
+        ("validation", other, real.marks, "reference", "the FDr is too high; name other real "
+         "images under --validation"),
+        ("validation", other, own, "generated", "the FDr is too near to 1; name real images alone "
+         "under --validation"),
+    ):  # fmt: skip
+        if marks and there and (count := int(shared(marks, there).sum())):
+            total = len(marks.slack)
+            some = f"{'all' if count == total else f'{count} of'} {total} {images} images are"
+            found.append(f"{some} among the {of} images, too: {then}")
+    sides = {"generated": moments_of(rows), "reference": real.moments}
+    if validation is not None:
+        sides["validation"] = validation.moments
+    still = [side for side, moments in sides.items() if not _varies(moments)]
+    found += [f"the {side} images do not vary: doubt all numbers" for side in still]
+    if "generated" not in still and (count := num_repeats(own)):
+        found.append(f"{count} of {len(rows)} generated images repeat others: intervals are too "
+                     "narrow")  # fmt: skip
+    return found
+
+
+def _is_flat(one: Estimate) -> bool:
+    return one.std_error <= 1e-9 * abs(one.value)
+
+
+def _varies(moments: Moments) -> bool:
+    return float(np.trace(moments.sigma)) > 1e-8 * float(moments.mu @ moments.mu)
 
 
 def _of_protocol(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,8 @@ from burnish.files import write_aside
 from burnish.metrics.draws import whole
 from burnish.metrics.extraction import extract
 from burnish.metrics.features import FeatureExtractor
-from burnish.metrics.moments import Array, Moments, MomentSum
+from burnish.metrics.moments import Array, Moments, MomentSum, moments_of
+from burnish.metrics.overlap import Marks, joined_marks, marks_of, shared
 from burnish.metrics.protocol import PROTOCOLS, Protocol
 from burnish.metrics.reference_file import read_statistics
 from burnish.samples import Samples, to_uint8
@@ -50,6 +52,7 @@ class Reference:
         extractor_sha256: Hash of its weights; None if unknown.
         source: Where the images come from, in words.
         spatial: Moments of spatial features, for the sFID; None if there are none.
+        all_marks: Marks of all images, where features are kept of some or none.
     """
 
     moments: Moments
@@ -59,6 +62,14 @@ class Reference:
     extractor_sha256: str | None
     source: str
     spatial: Moments | None = None
+    all_marks: Marks | None = None
+
+    @cached_property
+    def marks(self) -> Marks | None:
+        """What the images, or those of the features, are recognized by; None if not known."""
+        if self.all_marks is None and self.features is not None:
+            return marks_of(self.features)
+        return self.all_marks
 
     def check(self, extractor: FeatureExtractor) -> None:
         """Raise InputError if the weights of the extractor are not those of this reference."""
@@ -69,13 +80,23 @@ class Reference:
                 f"({made}), not with {extractor.name!r} ({given}); make it again, or use that one"
             )
 
-    def check_other(self, reference: Reference) -> None:
-        """Raise InputError if the images are those of the reference: the FDr divides by 0."""
-        if self.moments.equal(reference.moments):
-            raise InputError(
-                f"the validation images {self.source!r} are those of the reference "
-                f"{reference.source!r}; name other real images"
-            )
+    def check_validation(self, reference: Reference, rows: Array) -> None:
+        """Refuse this as validation images for a reference and features ``[N, D]`` of images.
+
+        Raises:
+            InputError: All images, or their moments, are among those of the reference, so that the
+                FDr would divide by 0 or by too little; or among the images to be measured.
+        """
+        for what, moments, marks in (
+            (f"reference images {reference.source!r}", reference.moments, reference.marks),
+            ("generated images", moments_of(rows), marks_of(rows)),
+        ):
+            same, own = self.moments.equal(moments), self.marks
+            if same or (own and marks and bool(shared(own, marks).all())):
+                raise InputError(
+                    f"the validation images {self.source!r} are {'' if same else 'all among '}the "
+                    f"{what}; name other real images under --validation"
+                )
 
     def check_size(self, size: int, name: str) -> None:
         """Raise InputError if features are of another size than those of this reference."""
@@ -179,11 +200,12 @@ def reference_of(
         max_features: Rows of features to keep; None for all.
         protocol: Says how means are computed and which images count.
     """
-    used, seen, kept = whole(protocol, num_images), 0, []
+    used, seen, kept, marks = whole(protocol, num_images), 0, [], []
     places = kept_rows(used, used if max_features is None else max_features)
     sums = MomentSum(protocol.mean), MomentSum(protocol.mean)
     for part in parts:
         stop = max(used - seen, 0)
+        marks.append(marks_of(part[0][:stop]))
         kept.append(part[0][places[(places >= seen) & (places < seen + len(part[0]))] - seen])
         for total, rows in zip(sums, part, strict=True):
             if rows is not None:
@@ -194,7 +216,10 @@ def reference_of(
     name, sha256 = (extractor.name, extractor.sha256) if extractor else (None, None)
     spatial = sums[1].moments() if sums[1].count else None
     features = np.concatenate(kept) if max_features != 0 else None
-    return Reference(sums[0].moments(), features, used, name, sha256, source, spatial)
+    moments = sums[0].moments()
+    return Reference(
+        moments, features, used, name, sha256, source, spatial, joined_marks(marks)
+    )  # fmt: skip
 
 
 def kept_rows(num_images: int, max_features: int = 10_000) -> NDArray[np.int64]:

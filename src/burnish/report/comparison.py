@@ -1,7 +1,7 @@
 """Results side by side: only numbers of one kind, and with intervals of their differences."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,28 +9,13 @@ from typing import Any
 import numpy as np
 
 from burnish.errors import InputError, shown
-from burnish.files import read_json
 from burnish.metrics.fingerprint import VERSIONS, difference, fingerprint
-from burnish.metrics.influence import influence_path, read_influences
-from burnish.metrics.intervals import Change, Estimate, paired_change, unpaired_change
+from burnish.metrics.influence import influence_path
+from burnish.metrics.intervals import Change, paired_change, unpaired_change
 from burnish.metrics.metric import METRICS, Metric
-from burnish.report.checks import EVALUATION, INTERVAL, check_fields, check_intervals
+from burnish.report.comparison_result import Result, read_result
 
 MAX_RESULTS = 100
-
-
-@dataclass(frozen=True)
-class Result:
-    """One result of ``burnish evaluate``."""
-
-    path: Path
-    values: dict[str, float]
-    card: dict[str, Any]
-    intervals: dict[str, dict[str, float]]
-    versions: dict[str, Any]
-    ids: Any = None
-    """``[N]``; None if no influences lie beside the result."""
-    estimates: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,9 +77,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
         is_paired = _can_pair(first, result)
         found = {one.key: _change(one.key, first, result, is_paired) for one in known}
         said = PAIRED if is_paired else _why(first, result)
-        apart = [m.title for m in known if found[m.key] and not _pairs(m.key, first, result)]
-        if is_paired and apart:
-            said += f", but those of {', '.join(apart)} are not: an .influence.npz lacks them"
+        if is_paired:
+            said += _apart(first, result, [one for one in known if found[one.key]])
         notes.append(f"{names[0]} and {name}: {said}")
         changes.append(found)
     return Comparison(names, results, known, changes, notes)
@@ -110,33 +94,6 @@ PAIRED = "differences are paired, image by image"
 UNPAIRED = "differences are taken for those of independent images, which widens the intervals"
 
 
-def read_result(path: Path) -> Result:
-    """Read a result of ``burnish evaluate`` and the influences beside it.
-
-    Raises:
-        InputError: It is something else, was changed, or was made before results had cards.
-    """
-    found = read_json(path)
-    card, intervals = found.get("card"), found.get("intervals")
-    if not isinstance(card, dict) or not isinstance(intervals, dict):
-        raise InputError(f"{path} has no card of its numbers; evaluate again with --json")
-    number, protocol = card.get("num_images"), card.get("protocol")
-    if type(number) is not int or number < 2 or not isinstance(protocol, dict):
-        raise InputError(f"{path}: its card lacks num_images or protocol; evaluate again")
-    if found.get("fingerprint") != fingerprint(card):
-        raise InputError(f"{path}: its fingerprint is not that of its card; evaluate again")
-    check_fields(found, EVALUATION, str(path))
-    check_intervals(intervals, INTERVAL, f"{path}: intervals")
-    known = {one.key: intervals[one.key] for one in METRICS if intervals.get(one.key)}
-    values = {one.key: found[one.key] for one in METRICS if found.get(one.key) is not None}
-    versions = {key: found.get(key) for key in VERSIONS}
-    ids, estimates, beside = None, {}, influence_path(path)
-    if beside.is_file():
-        centers = {key: interval["value"] for key, interval in known.items()}
-        ids, estimates = read_influences(beside, centers, number, found["fingerprint"])
-    return Result(path, values, card, known, versions, ids, estimates)
-
-
 def _change(key: str, first: Result, other: Result, is_paired: bool) -> Change | None:
     if is_paired and _pairs(key, first, other):
         return paired_change(first.estimates[key], other.estimates[key])
@@ -150,6 +107,19 @@ def _pairs(key: str, first: Result, other: Result) -> bool:
     """Return whether both have influences of a metric, and as many: other versions halve more."""
     a, b = first.estimates.get(key), other.estimates.get(key)
     return a is not None and b is not None and len(a.influence) == len(b.influence)
+
+
+def _apart(first: Result, other: Result, metrics: Sequence[Metric]) -> str:
+    """Say which differences are not paired, and what their influences are like."""
+    apart = [one for one in metrics if not _pairs(one.key, first, other)]
+    if not apart:
+        return ""
+    odd = [one.title for one in apart if one.key in first.others | other.others]
+    lacking = [one.title for one in apart if one.title not in odd]
+    why = [f"lacks {', '.join(lacking)}"] * bool(lacking)
+    why += [f"holds a wrong number of values for {', '.join(odd)}; evaluate again"] * bool(odd)
+    titles = ", ".join(one.title for one in apart)
+    return f", but those of {titles} are not: an .influence.npz {' and '.join(why)}"
 
 
 def _can_pair(first: Result, other: Result) -> bool:

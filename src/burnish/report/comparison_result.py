@@ -1,0 +1,106 @@
+"""A result of ``burnish evaluate`` as it is read again: refused where it contradicts itself."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import InputError, shown
+from burnish.files import read_json
+from burnish.metrics.fingerprint import VERSIONS, fingerprint
+from burnish.metrics.influence import influence_path, read_influences
+from burnish.metrics.intervals import Z95, Estimate
+from burnish.metrics.metric import METRICS, Metric
+from burnish.report.checks import EVALUATION, INTERVAL, check_fields, check_intervals
+
+# What a result says of itself and its card says, too.
+TWICE = (
+    "feature_extractor", "num_images", "num_reference_images", "num_reference_features",
+    "num_neighbors",
+)  # fmt: skip
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of ``burnish evaluate``."""
+
+    path: Path
+    values: dict[str, float]
+    card: dict[str, Any]
+    intervals: dict[str, dict[str, float]]
+    versions: dict[str, Any]
+    ids: Any = None
+    """``[N]``; None if no influences lie beside the result."""
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    """Keys of which as many influences are there as another version keeps."""
+
+
+def read_result(path: Path) -> Result:
+    """Read a result of ``burnish evaluate`` and the influences beside it.
+
+    Raises:
+        InputError: It is something else, was changed, or was made before results had cards.
+    """
+    found = read_json(path)
+    card, intervals = found.get("card"), found.get("intervals")
+    if not isinstance(card, dict) or not isinstance(intervals, dict):
+        raise InputError(f"{path} has no card of its numbers; evaluate again with --json")
+    number, protocol = card.get("num_images"), card.get("protocol")
+    if type(number) is not int or number < 2 or not isinstance(protocol, dict):
+        raise InputError(f"{path}: its card lacks num_images or protocol; evaluate again")
+    if found.get("fingerprint") != fingerprint(card):
+        raise InputError(f"{path}: its fingerprint is not that of its card; evaluate again")
+    check_fields(found, EVALUATION, str(path))
+    check_fields(card, {k: EVALUATION[k] for k in TWICE if k in EVALUATION}, f"{path}: card")
+    for key in TWICE:
+        if key in found and found[key] != card.get(key):
+            here, there = shown(found[key]), shown(card.get(key))
+            raise InputError(f"{path}: {key} is {here}, and {there} in its card; evaluate again")
+    check_intervals(intervals, INTERVAL, f"{path}: intervals")
+    for metric in METRICS:
+        if problem := _problem(metric, found, intervals.get(metric.key)):
+            raise InputError(f"{path}: {problem}; evaluate again")
+    known = {one.key: intervals[one.key] for one in METRICS if intervals.get(one.key)}
+    values = {one.key: found[one.key] for one in METRICS if found.get(one.key) is not None}
+    versions = {key: found.get(key) for key in VERSIONS}
+    beside = influence_path(path)
+    if not beside.is_file():
+        return Result(path, values, card, known, versions)
+    centers = {key: interval["value"] for key, interval in known.items()}
+    influences = read_influences(beside, centers, number, found["fingerprint"])
+    return Result(path, values, card, known, versions, *influences)
+
+
+def _problem(
+    metric: Metric, found: Mapping[str, Any], interval: Mapping[str, float] | None
+) -> str:
+    """Return what cannot be true of a metric; nothing if all can."""
+    key, value, (least, most) = metric.key, found.get(metric.key), metric.range
+    spread = found.get(metric.std_key or "")
+    if spread is not None and spread < 0:
+        return f"{metric.std_key} is {spread:g}, and cannot be below 0"
+    if value is not None and not least - ROUNDING <= value <= most + ROUNDING:
+        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        return f"{key} is {value:g}, and must be {bounds}"
+    if interval is None:
+        return ""
+    low, center, high = (interval[name] for name in ("low", "value", "high"))
+    slack = ROUNDING * max(abs(center), abs(low), abs(high))
+    said = f"its interval [{low:g}, {high:g}]"
+    if not low - slack <= center <= high + slack:
+        return f"{key} is {center:g}, outside of {said}"
+    error, width = interval["std_error"], high - low
+    # As the interval is made: it is moved by half of z standard errors at most, and may be cut.
+    if math.isinf(most) and not width - slack <= 2 * Z95 * error <= 4 * (high - center) + slack:
+        return f"{key} has a standard error of {error:g}, which does not fit {said}"
+    # Below, older versions did not cut at the bound.
+    if math.isfinite(most) and not least - ROUNDING <= low <= high <= most + ROUNDING:
+        return f"{key} must be from {least:g} to {most:g}, unlike {said}"
+    if key == "kid":  # the interval is over all pairs, the value over subsets
+        slack = 20 * error + abs(center) / 2 if error > slack else math.inf
+    if value is not None and abs(value - center) > slack + 1e-12:
+        return f"{key} is {value:g}, but {said} is of {center:g}"
+    return ""
