@@ -15,6 +15,7 @@ from burnish.jobs.refine import plan_refine
 from burnish.jobs.sample import plan_sample
 from burnish.metrics.features import Features
 from burnish.metrics.intervals import Estimate
+from burnish.report.controls import check_controls, shares_table
 from burnish.samples import to_uint8
 from burnish.storage.formats import open_samples
 from burnish.studies.baselines import resample_counts
@@ -22,8 +23,9 @@ from burnish.studies.controls.controls import class_frequencies, rejection
 from burnish.studies.controls.more_steps import MoreSteps
 from burnish.studies.controls.score import score
 from burnish.studies.controls.shares import share_of
-from burnish.studies.controls.words import account
-from burnish.studies.dose.drawn import check_two_sides, draw
+from burnish.studies.controls.sides import check_order, draw_sides
+from burnish.studies.controls.words import account, table
+from burnish.studies.dose.drawn import check_two_sides, draw, open_drawn
 
 CIFAR = Path(__file__).parents[1] / "../shared/data/cifar10/test-00000-of-00001.parquet"
 
@@ -116,6 +118,63 @@ def test_a_gain_that_no_control_gives_is_not_explained_away():
     assert "This is what" not in account(score(sides, gray(0.5, seed=1), EYES))
 
 
+@pytest.mark.parametrize(
+    "ids, paired, left_out, said",
+    [
+        ({}, {"refined"}, {}, "Paired: images with the same ids are compared."),
+        ({"refined": range(-30, 200)}, {"refined"}, {"refined": 70},
+         "left out, as not all sides have their ids: 70 of refined."),
+        ({"baseline": range(300, -1, -1), "x": range(150)}, {"refined", "x"},
+         {"baseline": 151, "refined": 10}, "ids: 151 of baseline, 10 of refined."),
+        ({"x": range(900, 1200)}, {"refined"}, {}, "images of their own, not paired: x."),
+        ({"refined": range(900, 1200)}, set(), {}, "Not paired: baseline and refined share no"),
+    ],
+)  # fmt: skip
+def test_images_of_all_sides_are_paired_by_their_ids(tmp_path, ids, paired, left_out, said):
+    opened = {}
+    for name, numbers in ({"baseline": range(160), "refined": range(160)} | ids).items():
+        pixels = np.array([i % 256 for i in numbers], np.uint8).reshape(-1, 1, 1, 1)
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, arr_0=pixels.repeat(3, 3), ids=np.array(numbers))
+        opened[name] = open_drawn(str(path))
+    sides = draw_sides(opened, 120, 0)
+    first = sides.drawn["baseline"]
+    found = {name for name, side in sides.drawn.items() if side.ids.equal(first.ids)}
+    assert found == paired | {"baseline"}
+    assert {name: count for name, count in sides.left_out.items() if count} == left_out
+    for side in sides.drawn.values():
+        assert len(side) == 120 and len(side.ids.unique()) == 120
+        assert side.images_uint8[:, 0, 0, 0].equal((side.ids % 256).byte())
+    result = {"extractors": [], "shares": {}, "unchanged": 0, "repeated": 0}
+    result |= {"left_out": sides.left_out, "paired": {n: n in found for n in opened}}
+    assert said in account(result)
+
+
+def test_too_few_images_with_the_same_ids_are_refused(tmp_path):
+    for name, first in (("baseline", 0), ("refined", 150)):
+        np.savez(tmp_path / f"{name}.npz", arr_0=np.zeros((200, 1, 1, 3), np.uint8),
+                 ids=np.arange(first, first + 200))  # fmt: skip
+    names = {name: str(tmp_path / f"{name}.npz") for name in ("baseline", "refined")}
+    opened = {name: open_drawn(path) for name, path in names.items()}
+    with pytest.raises(InputError, match=r"refined.npz have 50 ids in common; 100 are needed"):
+        draw_sides(opened, 200, 0)
+    opened = {name: open_drawn(f"{path}[0-98]") for name, path in names.items()}
+    with pytest.raises(InputError, match=r"baseline.npz\[0-98\]: 99 images are too few"):
+        draw_sides(opened, 200, 0)
+
+
+def test_every_share_is_told_with_what_it_is_held_against():
+    sides = {"baseline": gray(0.4), "refined": gray(0.5)}
+    found = score(sides, gray(0.5, seed=1), EYES, paired=["refined"], realness=torch.arange(300.0))
+    assert found["baselines"]["blur"] == "baseline" and found["paired"] == {"refined": True}
+    assert found["baselines"]["rejection"] == "baseline, first 225"
+    assert "| baseline, first 225 |" in table(found)
+    assert "rejection (held against baseline, first 225)" in account(found)
+    rows = shares_table(found)["rows"]
+    assert rows[-1][0] == "rejection (held against baseline, first 225)"
+    check_controls(json.loads(json.dumps(found)), "x.json")  # each share follows from the scores
+
+
 def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, capsys):
     """Real images in wrong class frequencies, put right by dropping and repeating them."""
     batch = next(iter(open_samples(CIFAR, 2600)))
@@ -149,6 +208,17 @@ def test_a_refiner_that_only_resamples_classes_is_called_what_it_is(tmp_path, ca
     wrong = {
         "needs the --guide that refined": [*names[:2], "--real", names[2], "--more-steps", "2"],
         "there is no": [*names[:2], "--real", names[2], "--more-steps", "2", "--guide", "cifar10"],
+        "burnish: explain needs at least two": [
+            *names[:2],
+            "--real",
+            names[2],
+            "--more-steps",
+            "2",
+            "--guide",
+            "cifar10",
+            "--features",
+            "cifar10/plain",
+        ],
         "is compared with itself": [names[0], names[0], "--real", names[2]],
         "names of their own": [*names[:2], "--real", names[2], "--other", f"refined={names[0]}"],
         "not one of": [*names[:2], "--real", names[2], "--other", f"blur={names[0]}"],
@@ -185,6 +255,11 @@ def test_more_steps_are_of_the_same_seeds_and_cost_time(tmp_path):
     assert "refining takes 2.4 s, as long as about 2 steps" in account(
         {**found, "more_steps": costs}
     )
+    check_order(names[0], draw(names[1], 10, 0, "test"))
+    with pytest.raises(InputError, match=r"r.npz was refined from .*s.npz; name the images as"):
+        check_order(names[1], drawn)
+    with pytest.raises(InputError, match=r"r.npz.card.json lacks num_steps, generator_sha256"):
+        MoreSteps(*names[::-1], 2, "fashion_mnist", "cpu")
     with pytest.raises(InputError, match="have 1 steps already"):
         MoreSteps(*names, 1, "fashion_mnist", "cpu")
     with pytest.raises(InputError, match="was not refined with cifar10"):
@@ -213,10 +288,12 @@ def test_copies_of_real_images_are_named():
 
 
 def tuned(**controls):
-    by = {"all": {"fid": 3.0, "kid": 0.1}}
+    falls = {"baseline": 3.0, "refined": 1.0, "blur": 8.0}
+    share = {"share": -2.5, "low": -3, "high": 4e9}
     controls = {
-        "scores": {"baseline": by, "refined": by}, "unchanged": 0, "repeated": 0,
-        "shares": {"blur": {"all": {"fid": {"share": -2.5, "low": -3, "high": 4e300}}}},
+        "scores": {k: {"all": {"fid": v, "kid": 0.1}} for k, v in falls.items()}, "unchanged": 0,
+        "shares": {"blur": {"all": {"fid": share, "kid": None}}}, "repeated": 0,
+        "baselines": {"blur": "baseline"}, "paired": {"refined": True},
         "extractors": [{"name": "all", "independent": True, "sha256": None}], **controls,
     }  # fmt: skip
     return {"verdict": "use", "words": "Use these.", "rows": [], "chosen": {"eps": 1.5},
@@ -233,26 +310,54 @@ def page_of(folder, result):
 def test_the_page_of_a_tuning_shows_its_controls(tmp_path):
     page = page_of(tmp_path, tuned())
     assert "Tuning found settings that help" in page and "No control gives 80% of every" in page
-    assert "<td>\N{MINUS SIGN}250 % [\N{MINUS SIGN}300, 4.0e+302]</td><td>\N{EN DASH}</td>" in page
+    assert "<td>\N{MINUS SIGN}250 % [\N{MINUS SIGN}300, 4.0e+11]</td><td>\N{EN DASH}</td>" in page
     assert "<td>1.5</td>" in page  # the settings
+    assert "Images are paired by their ids. all decides" in page
     page = page_of(tmp_path, tuned() | {"controls": None, "verdict": "leave"})
     assert "leave these images" in page and "Use these." in page and "cheap controls" not in page
+
+
+PORTION = {"share": -2.5, "low": -3, "high": 4}
+
+
+def shares(by):
+    return {"shares": {"blur": {"all": by}}}
+
+
+def share_of_blur(number, **ends):
+    return shares({"fid": {**PORTION, "share": number, **ends}, "kid": None})
+
+
+def judges(*names):
+    return {"extractors": [{"name": name, "independent": name == "all"} for name in names]}
 
 
 @pytest.mark.parametrize(
     "controls, said",
     [
         ({"shares": {"blur": {}}}, "blur has no numbers by all"),
+        (shares({"fid": None}), "blur has no numbers by all"),
+        ({"shares": {}}, "shares must hold one control or more"),
         ({"scores": {}}, "baseline has no numbers by all"),
         ({"extractors": []}, "has no numbers by any extractor"),
-        (
-            {"extractors": [{"name": n, "independent": n == "all"} for n in ("all", "other")]},
-            "baseline has no numbers by other",
-        ),
-        ({"extractors": [{"name": 3}]}, "expected str"),
-        ({"scores": {"baseline": {"all": {"fid": "x"}}}}, "expected float"),
-        ({"shares": {"blur": {"all": {"fid": 1}}}}, "expected keys and values"),
+        (judges("all", "other"), "baseline has no numbers by other"),
+        (judges("all", "all"), "extractors: 'all' is given twice"),
+        ({"extractors": [{"name": 3}]}, "expected text"),
+        ({"scores": {"baseline": {"all": {"fid": "x"}}}}, "expected a number"),
+        ({"scores": {"refined": {"all": {"fid": 1e308}}}}, "all: fid must be at least -1e+12"),
+        (shares({"fid": 1}), "expected keys and values"),
+        (share_of_blur(1e308), "all: fid: share must be at least -1e+12"),
+        (share_of_blur("-2.5"), "shares: blur: all: fid: share must be a number, not '-2.5'"),
+        (share_of_blur(-2.5, low=1, high=-4), "share -2.5 is outside of low .. high"),
+        (share_of_blur(-2.5, low=-2, high=4), "share -2.5 is outside of low .. high"),
+        (share_of_blur(-2), "share -2 is not what the scores give"),
+        (shares({"fid": None, "kid": PORTION}), "kid: a share, though the scores show no gain"),
+        (shares({"fid": {"share": 1}}), "all: fid lacks low, high; add it, or name another file"),
+        ({"baselines": {"blur": "gone"}}, "there are no scores of 'gone'"),
+        ({"baselines": {"blur": 1}}, "expected text"),
+        ({"paired": {"refined": "yes"}}, "refined: expected true or false"),
         ({"unchanged": 7}, "unchanged must be at least 0 and at most 1"),
+        ({"unchanged": "0"}, "unchanged must be a number, not '0'"),
     ],
 )
 def test_controls_that_lack_something_are_no_page(tmp_path, capsys, controls, said):

@@ -37,6 +37,10 @@ def _is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _is_section(value: Any) -> bool:
     return value is None or isinstance(value, Mapping)
 
@@ -60,7 +64,9 @@ INTERVAL: dict[str, Check] = {
 CHANGE: dict[str, Check] = {
     "difference": _is_real, "std_error": _is_error, "low": _is_real, "high": _is_real,
 }  # fmt: skip
-EXPLAINED: dict[str, Check] = {"verdict": _is_text, "words": _is_text}
+EXPLAINED: dict[str, Check] = {
+    "verdict": _is_text, "words": _is_words, "chosen": _is_section,
+}  # fmt: skip
 MADE: dict[str, Check] = {"seconds": _is_number, "mean_num_steps": _is_number}
 FACTS: dict[str, Check] = {"refine": _is_section}
 CARD: dict[str, Check] = {"settings": _is_section, "threshold": _is_number}
@@ -68,7 +74,7 @@ SETTINGS: dict[str, Check] = {"stop_quantile": _is_number}
 SAID = {
     _is_number: "a number or null", _is_real: "a number", _is_error: "a number of 0 or more",
     _is_count: "a count or null", _is_texts: "a list of texts",
-    _is_text: "a text",
+    _is_text: "a text", _is_words: "a text of some words",
     _is_section: "keys and values", _is_quantiles: "a list of numbers",
 }  # fmt: skip
 

@@ -1,14 +1,17 @@
 """Controls of a gain, as ``burnish explain`` and ``tune`` find them: a table and a line."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Annotated, Any
 
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.metrics.metric import DASH
 from burnish.report.text import minus
 from burnish.schema import Range, plain, read
 
+# No distance, nor a share of one, is further from 0; a page would show nonsense.
+LARGEST = 1e12
 # A control that gives this share of the gain, by all extractors that decide, accounts for it.
 MOST = 0.8
 CALLED = {"fid": "FD", "kid": "KID"}
@@ -20,50 +23,100 @@ GIVES = {
 }  # fmt: skip
 
 
+Number = Annotated[float, Range(-LARGEST, LARGEST)]
+
+
 @dataclass(frozen=True)
 class Judge:
     """A feature extractor."""
 
+    open = True
     name: str
     independent: bool
-    open = True
 
 
 @dataclass(frozen=True)
 class Portion:
     """A share of a gain, with its 95 % interval."""
 
-    share: float
-    low: float
-    high: float
+    share: Number
+    low: Number
+    high: Number
 
 
 @dataclass(frozen=True)
 class Controls:
     """What :func:`burnish.studies.controls.score.score` returns."""
 
-    scores: dict[str, dict[str, dict[str, Annotated[float, Range()]]]]
+    open = True
+    scores: dict[str, dict[str, dict[str, Number]]]
     shares: dict[str, dict[str, dict[str, Portion | None]]]
     extractors: tuple[Judge, ...]
     unchanged: Annotated[float, Range(0, 1)]
     repeated: Annotated[float, Range(0, 1)]
-    open = True
+    baselines: dict[str, str] = field(default_factory=dict)
+    paired: dict[str, bool] = field(default_factory=dict)
 
 
 def check_controls(values: Any, where: str) -> dict[str, Any]:
     """Return controls as plain values, checked.
 
     Raises:
-        InputError: Something is missing, or of another type.
+        InputError: Something is missing, of another type, or contradicts the rest.
     """
     found = plain(read(Controls, values, where))
+    names = [one["name"] for one in found["extractors"]] or ["any extractor"]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{where}: extractors: {shown(twice)} is given twice; name it once")
+    if not found["shares"]:
+        raise InputError(f"{where}: shares must hold one control or more")
     sides = {side: found["scores"].get(side, {}) for side in ("baseline", "refined")}
-    for rows, keys in ((sides, {*CALLED}), (found["shares"], set[str]())):
-        for row, by in rows.items():
-            for name in [one["name"] for one in found["extractors"]] or ["any extractor"]:
-                if name not in by or not keys <= by[name].keys():
-                    raise InputError(f"{where}: {row} has no numbers by {name}")
+    for row, by in [*sides.items(), *found["shares"].items()]:
+        for name in names:
+            if name not in by or not CALLED.keys() <= by[name].keys():
+                raise InputError(f"{where}: {row} has no numbers by {name}")
+    for path, number in _numbers(values):
+        if type(number) not in (int, float):  # of settings in YAML, texts may be numbers
+            raise InputError(f"{where}: {path} must be a number, not {shown(number)}")
+    for control, by in found["shares"].items():
+        for name, key in product(names, CALLED):
+            if by[name][key] is not None:
+                _check_share(found, control, name, key, where)
     return found
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the numbers of controls as they are in the file, each with where it is."""
+    yield from ((key, values[key]) for key in ("unchanged", "repeated"))
+    for part in ("scores", "shares"):
+        for row, by in values[part].items():
+            for name, keys in by.items():
+                for key, one in keys.items():
+                    inner = {f": {k}": v for k, v in one.items()} if isinstance(one, dict) else {}
+                    for end, number in (inner or {"": one}).items():
+                        if number is not None:
+                            yield f"{part}: {row}: {name}: {key}{end}", number
+
+
+def _check_share(found: Mapping[str, Any], control: str, name: str, key: str, where: str) -> None:
+    """Refuse a share outside its own interval, or other than the scores give."""
+    one, scores = found["shares"][control][name][key], found["scores"]
+    where = f"{where}: shares: {control}: {name}: {key}"
+    if not one["low"] <= one["share"] <= one["high"]:
+        raise InputError(f"{where}: share {one['share']:g} is outside of low .. high")
+    first, after = (scores[side][name][key] for side in ("baseline", "refined"))
+    if first <= after:
+        raise InputError(f"{where}: a share, though the scores show no gain")
+    against = found["baselines"].get(control)
+    if against is None:  # older results do not say
+        return
+    try:
+        start, end = (scores[row][name][key] for row in (against, control))
+    except KeyError as error:
+        raise InputError(f"{where}: there are no scores of {error.args[0]!r}") from error
+    if abs(start - end - one["share"] * (first - after)) > 1e-6 * (abs(start) + abs(end)):
+        raise InputError(f"{where}: share {one['share']:g} is not what the scores give")
 
 
 def deciding(result: Mapping[str, Any]) -> list[str]:
@@ -116,9 +169,23 @@ def shares_table(result: Mapping[str, Any]) -> dict[str, Any]:
     rows = [["from baseline to refined", *map(minus, moved)]]
     for control, shares in result["shares"].items():
         found = (shares[name].get(key) for name, key in columns)
-        rows.append([control, *(portion(one) if one else DASH for one in found)])
+        rows.append(
+            [held_against(result, control), *(portion(one) if one else DASH for one in found)]
+        )
     heads = [f"{CALLED[key]} by {name}" for name, key in columns]
-    return {"heads": heads, "rows": rows, "deciding": " and ".join(deciding(result))}
+    is_paired = result.get("paired", {}).get("refined")
+    return {
+        "heads": heads, "rows": rows, "deciding": " and ".join(deciding(result)),
+        "pairing": {None: "", True: "Images are paired by their ids. "}.get(
+            is_paired, "Images are not paired: the sides share no ids. "
+        ),
+    }  # fmt: skip
+
+
+def held_against(result: Mapping[str, Any], control: str) -> str:
+    """Return a control's name, with its baseline where it has one of its own."""
+    against = result.get("baselines", {}).get(control, "baseline")
+    return control if against == "baseline" else f"{control} (held against {against})"
 
 
 def portion(one: Mapping[str, float]) -> str:

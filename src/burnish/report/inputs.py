@@ -157,7 +157,7 @@ def _read_explained(name: str, found: dict[str, Any], path: Path) -> Source | No
         controls = check_controls(controls, f"{where}: controls" if is_tuned else where)
     hidden = "scores shares extractors rows confirmation controls chosen".split()
     facts = {key: value for key, value in found.items() if key not in hidden}
-    check_fields(facts, EXPLAINED, where)
+    check_fields(found, EXPLAINED, where)
     return Source(name, facts=facts | {"refine": found.get("chosen")}, controls=controls)
 
 

@@ -177,7 +177,8 @@ def plan_adapt(
     data = JointData(real_seen, real_validation, seen, validation)
     shape = tuple(given.images_uint8.shape[1:])
     if options.num_tuning:
-        load_extractors(features, seen.images_uint8[:1], device)  # or it would fail at the end
+        # Or it would fail at the end.
+        load_extractors(features, seen.images_uint8[:1], device, "adapt")
     precision = kept.get("precision") or choose_precision(guide, shape, options.batch_size)
     seconds = GRADIENTS_PER_STEP * _gradient_seconds(guide, shape, options.batch_size, precision)
     num_steps = kept.get("num_steps") or options.num_steps

@@ -41,7 +41,8 @@ def explain(
 
     Args:
         baseline: Images as generated; some of their rows as ``PATH[0-9999]``.
-        refined: The same images, refined by whatever means; likewise.
+        refined: The same images, refined by whatever means; likewise. Images with the same ids are
+            compared; if there are none, both sides are taken for different images.
         real: Real images, likewise, or the name of a data set.
         features: As for :func:`burnish.studies.dose.tune.tune`.
         options: How many images.
@@ -54,19 +55,23 @@ def explain(
     Returns:
         A dict for JSON: what :func:`burnish.studies.controls.score.score` finds, ``words`` that
         say it, ``copies`` (side -> ``ids`` of images that are real ones, pixel by pixel),
+        ``left_out`` (side -> images without a counterpart on the other paired sides),
         ``more_steps`` (what they cost, see :mod:`burnish.studies.controls.more_steps`) and
         ``inputs``.
 
     Raises:
         InputError: Something does not fit together, or there are too few images.
     """
+    import torch
+
     from burnish.guide.load import load_guide
     from burnish.jobs.plan import resolve_device
     from burnish.report.controls import GIVES
     from burnish.studies.controls.more_steps import MoreSteps
     from burnish.studies.controls.score import predict, score
+    from burnish.studies.controls.sides import check_order, draw_sides
     from burnish.studies.controls.words import account
-    from burnish.studies.dose.drawn import check_two_sides, draw
+    from burnish.studies.dose.drawn import check_two_sides, draw, open_drawn
     from burnish.studies.dose.scorer import load_extractors
 
     options, device = options or ExplainOptions(), resolve_device(device)
@@ -74,23 +79,23 @@ def explain(
         raise InputError(f"{baseline} is compared with itself; give the refined images, too")
     given = {"baseline": baseline, "refined": refined, **(others or {})}
     name = f"{options.more_steps} steps"
-    if len(given) < 2 + len(others or {}) or {"real", name, *GIVES} & given.keys():
+    own = len(given) == 2 + len(others or {}) and not {"real", name, *GIVES} & given.keys()
+    if not own or any(one.startswith("baseline") for one in others or {}):
         taken = ", ".join(["baseline", "refined", "real", *GIVES])
         raise InputError(f"other images need names of their own, not one of {taken}")
-    longer = None
+    opened = {name: open_drawn(path) for name, path in given.items()}
+    one = opened["baseline"].take(torch.tensor([0])).images_uint8
+    extractors = load_extractors(features, one, device, "explain")
+    sides = draw_sides(opened, options.num_images, options.seed)
+    drawn = sides.drawn
+    check_order(baseline, drawn["refined"])
+    longer = costs = None
     if options.more_steps:
         longer = MoreSteps(baseline, refined, options.more_steps, guide, device)
-    count, seed = options.num_images, options.seed
-    drawn = {name: draw(path, count, seed, "explain") for name, path in given.items()}
-    reference = draw(real, options.num_real, seed, "explain/real")
-    for side in [*drawn.values(), reference]:
-        if len(side) < MIN_IMAGES:
-            raise InputError(
-                f"{side.source}: {len(side)} images are too few; {MIN_IMAGES} are needed"
-            )
-    count = min(map(len, drawn.values()))  # distances of unequal numbers do not compare
-    drawn = {name: side[:count] for name, side in drawn.items()}
-    costs = None
+    reference = draw(real, options.num_real, options.seed, "explain/real")
+    if len(reference) < MIN_IMAGES:
+        said = f"{len(reference)} images are too few; {MIN_IMAGES} are needed"
+        raise InputError(f"{reference.source}: {said}")
     if longer:
         drawn[name], costs = longer(drawn["baseline"])
     copies = {}
@@ -99,22 +104,19 @@ def explain(
         if places := check_two_sides(side.source, *images):
             copies[name] = {"num_images": len(side), "ids": side.ids[places].tolist()}
     first = drawn["baseline"]
-    extractors = load_extractors(features, first.images_uint8[:1], device)
     levels = None if guide is None else predict(load_guide(guide).to(device), first)
-    ids = first.ids.tolist()
     found = score(
         {name: side.images_uint8 for name, side in drawn.items()}, reference.images_uint8,
         extractors, realness=levels,
-        paired=[name for name, side in drawn.items() if side.ids.tolist() == ids],
+        paired=[name for name, side in drawn.items() if side.ids.equal(first.ids)],
     )  # fmt: skip
-    found |= {"copies": copies, "more_steps": costs}
-    sides = {**drawn, "real": reference}
+    found |= {"left_out": sides.left_out, "copies": copies, "more_steps": costs}
     return {
         "words": account(found),
         **found,
         "inputs": {
             name: {"source": side.source, "sha256": side.sha256, "num_images": len(side)}
-            for name, side in sides.items()
+            for name, side in {**drawn, "real": reference}.items()
         },
         "options": asdict(options),
         "guide": guide,

@@ -44,7 +44,10 @@ def score(
     Returns:
         ``scores`` (side or control -> extractor -> fid, kid, precision, recall), ``shares``
         (control or other side -> extractor -> fid, kid -> share, low, high; None where the gain
-        is not certain), ``unchanged`` and ``repeated`` (shares of the refined images), and the
+        is not certain), ``baselines`` (control or other side -> which of ``scores`` it is held
+        against: a control of fewer images against as many baseline images, the first ones, as
+        distances depend on the number), ``paired`` (side -> whether its image i is compared with
+        baseline image i), ``unchanged`` and ``repeated`` (shares of the refined images), and the
         ``extractors``.
     """
     first, controls = sides["baseline"], pixel_controls(sides["baseline"], real)
@@ -62,6 +65,7 @@ def score(
     controls += [Control(name) for name in sides if name not in SIDES]
     scores: dict[str, Any] = {}
     shares: dict[str, Any] = {}
+    baselines: dict[str, str] = {}
     for extractor in extractors:
         name = extractor.name
         scorer = Scorer(seen["real"].features[name])
@@ -72,8 +76,11 @@ def score(
             rows = None if control.rows is None else control.rows.numpy()
             features = seen["baseline" if rows is not None else control.name].features[name]
             found, start = scorer(features if rows is None else features[rows]), before
+            baselines[control.name] = "baseline"
             if rows is not None and len(rows) < len(first):
                 start = scorer(seen["baseline"].features[name][: len(rows)])
+                baselines[control.name] = called = f"baseline, first {len(rows)}"
+                scores.setdefault(called, {})[name] = start.values
             scores.setdefault(control.name, {})[name] = found.values
             apart = control.name in sides and control.name not in paired
             shares.setdefault(control.name, {})[name] = _shares(
@@ -84,6 +91,8 @@ def score(
     return {
         "scores": scores,
         "shares": shares,
+        "baselines": baselines,
+        "paired": {name: name in paired for name in sides if name != "baseline"},
         "unchanged": float(np.mean([image in known for image in refined])),
         "repeated": 1 - len(set(refined)) / len(refined),
         "extractors": [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from burnish.report.controls import CALLED, all_of_it, deciding
+from burnish.report.controls import CALLED, all_of_it, deciding, held_against
 
 
 def account(result: Mapping[str, Any]) -> str:
@@ -12,7 +12,8 @@ def account(result: Mapping[str, Any]) -> str:
     Args:
         result: What :func:`burnish.studies.controls.score.score` returns.
     """
-    said = [
+    said = [_pairing(result)] if "left_out" in result else []
+    said += [
         f"{len(found['ids']):,} of {found['num_images']:,} {side} images are copies of real ones, "
         "pixel by pixel."
         for side, found in result.get("copies", {}).items()
@@ -23,6 +24,19 @@ def account(result: Mapping[str, Any]) -> str:
     if costs := result.get("more_steps"):
         said.append(_costs(**costs))
     return " ".join(said)
+
+
+def _pairing(result: Mapping[str, Any]) -> str:
+    apart = [name for name, is_paired in result["paired"].items() if not is_paired]
+    said = "Paired: images with the same ids are compared"
+    if "refined" in apart:
+        said = "Not paired: baseline and refined share no ids, and count as two draws"
+    if left := {name: count for name, count in result["left_out"].items() if count}:
+        counts = ", ".join(f"{count:,} of {name}" for name, count in left.items())
+        said += f"; left out, as not all sides have their ids: {counts}"
+    if others := [name for name in apart if name != "refined"]:
+        said += f"; images of their own, not paired: {', '.join(others)}"
+    return f"{said}."
 
 
 def _costs(num_steps: int, before: int, seconds: float, refine_seconds: float) -> str:
@@ -56,7 +70,7 @@ def _of(result: Mapping[str, Any], name: str) -> str:
             parts.append(f"{moved}, which is no certain gain")
             continue
         told = ", ".join(
-            f"{control} {s['share']:.0%} [{s['low']:.0%}, {s['high']:.0%}]"
+            f"{held_against(result, control)} {s['share']:.0%} [{s['low']:.0%}, {s['high']:.0%}]"
             for control, s in found.items()
             if s
         )

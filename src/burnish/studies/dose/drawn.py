@@ -1,6 +1,6 @@
 """Some images of a file or data set, drawn with a seed, in memory as uint8."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from burnish.samples import Samples, from_uint8, to_uint8
 from burnish.seeds import stream
 from burnish.storage.datasets import NAMES, load_dataset, parse_rows
 from burnish.storage.formats import open_samples
+from burnish.storage.sample_file import SampleFile
 
 # Share of the generated images that may occur among the real ones, pixel by pixel.
 MAX_OVERLAP = 0.01
@@ -76,26 +77,47 @@ def check_two_sides(samples: str, generated: Tensor, real: str, given: Tensor) -
     return copies
 
 
-def draw(source: str, max_images: int, seed: int, purpose: str) -> Drawn:
-    """Draw images without replacement; they come in random order.
+@dataclass(frozen=True)
+class Opened:
+    """Images that can be drawn from: their ids ``[N]``, and how to read some of them."""
 
-    Args:
-        source: An ``.npz``, a ``.parquet``, a folder, some of their rows as ``PATH[0-9999]``, or
-            the name of a data set.
-        max_images: All images are taken if there are no more.
-        seed: Seed of the draw.
-        purpose: Draws for different purposes are independent.
-    """
+    source: str
+    ids: Tensor
+    take: Callable[[Tensor], Drawn]
+    """Reads the images at some places ``[M]`` among ``0 .. N-1``, in the given order."""
+
+
+def open_drawn(source: str) -> Opened:
+    """Open an ``.npz``, a ``.parquet``, a folder, ``PATH[0-9999]``, or a data set by name."""
     rows = ROWS.fullmatch(source)
     name, span = (rows[1], rows[2]) if rows else (source, "")
     if name in NAMES and not Path(name).exists():
         data = load_dataset(name, span)
-        places = _places(len(data), max_images, seed, purpose)
-        images, labels = data.images_uint8[places], data.labels[places]
-        return Drawn(images, labels, places, source, data.sha256())
+
+        def pick(places: Tensor) -> Drawn:
+            images, labels = data.images_uint8[places], data.labels[places]
+            return Drawn(images, labels, places, source, data.sha256())
+
+        return Opened(source, torch.arange(len(data)), pick)
     file = open_samples(name)
     part = parse_rows(span, len(file))
-    places = part.start + _places(part.stop - part.start, max_images, seed, purpose)
+    return Opened(source, file.ids[part], lambda at: _read(source, name, file, part.start + at))
+
+
+def draw(source: str, max_images: int, seed: int, purpose: str) -> Drawn:
+    """Draw images without replacement; they come in random order.
+
+    Args:
+        source: As for :func:`open_drawn`.
+        max_images: All images are taken if there are no more.
+        seed: Seed of the draw.
+        purpose: Draws for different purposes are independent.
+    """
+    opened = open_drawn(source)
+    return opened.take(some_places(len(opened.ids), max_images, seed, purpose))
+
+
+def _read(source: str, name: str, file: SampleFile, places: Tensor) -> Drawn:
     wanted, order = places.sort()
     found, end = [], 0
     for batch in file:
@@ -109,7 +131,8 @@ def draw(source: str, max_images: int, seed: int, purpose: str) -> Drawn:
     return Drawn(images, labels, file.ids[places], source, path_sha256(Path(name)))
 
 
-def _places(count: int, max_images: int, seed: int, purpose: str) -> Tensor:
+def some_places(count: int, max_images: int, seed: int, purpose: str) -> Tensor:
+    """Return different places among ``0 .. count-1`` in random order, at most ``max_images``."""
     if not count:
         raise InputError("there are no images to draw from")
     return torch.randperm(count, generator=stream(seed, purpose))[:max_images]

