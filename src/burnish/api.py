@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from burnish.errors import InputError, shown, unknown
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
+from burnish.refinement.choice import choose_guide, several, spread
 from burnish.refinement.doubt import doubt
 from burnish.refinement.labels import choose_labels
 from burnish.refinement.learned import learned_settings, load_learned, make_refiner
@@ -23,7 +24,7 @@ from burnish.schema import Range, read
 def refine(
     images: Tensor,
     *,
-    guide: str | Path | nn.Module,
+    guide: str | Path | nn.Module | Sequence[str],
     labels: Tensor | Sequence[int] | str | None = None,
     preset: str | None = None,
     settings: RefineSettings | None = None,
@@ -35,12 +36,15 @@ def refine(
 ) -> Tensor:
     """Move images a few careful steps up the gradient of a guide.
 
-    An image's result does not depend on the other images, their number or their order.
+    An image's result does not depend on the other images, their number or their order; except
+    that they all have a say where a guide is chosen of several.
 
     Args:
         images: ``[B, C, H, W]`` in [0, 1].
         guide: A guide or another classifier of [0, 1] pixels, or the name, path or hub id of a
-            guide, see :func:`burnish.load_guide`. The work is done on its device.
+            guide, see :func:`burnish.load_guide`. The work is done on its device. Of a list of
+            names, or names with commas between them, the guide that tells the images best from
+            real ones is taken, see :func:`~burnish.refinement.choice.choose_guide`.
         labels: ``[B]``, the class to refine each image towards; or how to choose them by the
             guide: ``"pseudo"``, ``"balanced"`` or ``"quotas"``.
         preset: ``joint``, ``bigroc``, ``golan24-pgd`` or ``golan24-sgld``; None for ``joint`` with
@@ -77,6 +81,10 @@ def refine(
         read(Annotated[int, Range(1, 1e6)], batch_size, "batch_size")
     if labels is None:
         raise InputError('give labels: a class per image, or "pseudo", "balanced" or "quotas"')
+    if sources := several(guide):
+        if refiner is not None:
+            raise InputError("a learned refiner is for one guide; name one")
+        guide = _choose(sources, images, labels)
     source = guide
     if isinstance(guide, nn.Module):
         guide = guide if isinstance(guide, Guide) else Guide(guide.eval())
@@ -99,11 +107,27 @@ def refine(
         if labels not in LABELINGS[1:]:
             raise unknown("labeling", labels, LABELINGS[1:])
         labels = choose_labels([samples.to(found.device)], found.logits, labels)
-    targets = whole_numbers(labels, "labels").cpu()
-    if targets.shape != (len(images),):
-        raise InputError(f"{len(images)} images but labels of shape {list(targets.shape)}")
+    targets = _targets(labels, len(images))
     check_fit(found.guide, samples, targets)
     if doubts := doubt(found, samples, targets):
         warnings.warn(doubts, stacklevel=2)
     (refined,) = found([samples], targets)
     return refined.samples.images.to(images.device)
+
+
+def _targets(labels: Any, count: int) -> Tensor:
+    """Return labels as int64 ``[count]`` on the CPU."""
+    targets = whole_numbers(labels, "labels").cpu()
+    if targets.shape != (count,):
+        raise InputError(f"{count} images but labels of shape {list(targets.shape)}")
+    return targets
+
+
+def _choose(sources: Sequence[str], images: Tensor, labels: Any) -> Guide:
+    """Return the one of several guides that tells the images best from real ones."""
+    if not len(images):
+        return load_guide(sources[0])
+    index = spread(len(images))
+    some = Samples(images.detach()[index].float().cpu(), None, torch.arange(len(index)))
+    known = None if isinstance(labels, str) else _targets(labels, len(images))[index]
+    return choose_guide(sources, some, known).guide

@@ -39,7 +39,8 @@ def refine(
     The guide is a shipped one (fashion_mnist, cifar10, cifar10-all, cifar10-robust), a
     .safetensors file of burnish train joint, a hub id, any classifier as timm/NAME or
     torchvision/NAME, or a CLIP as clip/NAME with --prompts or --captions. A joint guide helps on
-    images of a generator that it was trained on; for others, measure first (burnish tune).
+    images of a generator that it was trained on; for others, name several, with commas: the one
+    that tells the images best from real ones is taken. Measure what it gives (burnish tune).
 
     A killed job goes on where it was when the same command is given again. What is finished is
     kept in OUT.job until the output is whole.
@@ -56,6 +57,10 @@ def refine(
     plan = plan_refine(samples, guide, out, job=job, **{**found, **given(options)})
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
+    if plan.choice:
+        found = ", ".join(f"{name} {auc:.2f}" for name, auc in plan.choice.items())
+        said = f"{plan.guide} tells these images best from real ones (AUC: {found})"
+        print(f"note: {said}", file=sys.stderr)
     if plan.doubt:
         print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()

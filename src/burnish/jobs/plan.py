@@ -36,7 +36,7 @@ Tick = Callable[[int], object]
 # What one command may say otherwise than another and still mean the same result.
 NOT_COMPARED = frozenset(
     ("out", "input", "generated", "guide", "generator", "reference", "features", "refiner",
-     "own_labels", "prompts", "captions", "doubt", "cwd", "json", "save_reference",
+     "own_labels", "prompts", "captions", "doubt", "choice", "cwd", "json", "save_reference",
      "cache")
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from burnish.jobs.plan import resolve_device
 from burnish.jobs.refine_plan import Opened, RefinePlan
 from burnish.jobs.source import open_source, own_labels, samples_sha256
 from burnish.jobs.targets import Found, check_out, checked, found_plan
+from burnish.refinement.choice import Choice, choose_guide, several, spread
 from burnish.refinement.doubt import doubt
 from burnish.refinement.learned import (
     Learned,
@@ -27,9 +29,8 @@ from burnish.refinement.learned import (
 )
 from burnish.refinement.published import published_labels, size_note
 from burnish.refinement.refiner import Refiner, check_fit
-from burnish.refinement.settings import RefineSettings
+from burnish.refinement.settings import LABELINGS, RefineSettings
 from burnish.refinement.speed import batch_size_for, choose_precision, pays_to_compile
-from burnish.samples import Samples
 from burnish.storage.remote import is_remote
 from burnish.storage.sample_file import SampleFile
 
@@ -37,13 +38,11 @@ from burnish.storage.sample_file import SampleFile
 SHARD_SECONDS, LARGEST_SHARD = 30.0, 4000
 # Of the gradient; a job of fewer is over before a shard could matter.
 FEW_CALLS = 100
-# Images that say whether refining may do harm.
-NUM_DOUBTED = 256
 
 
 def plan_refine(
     samples: Path,
-    guide: str | Path | Guide,
+    guide: str | Path | Guide | Sequence[str],
     out: Path,
     *,
     settings: RefineSettings | None = None,
@@ -54,7 +53,9 @@ def plan_refine(
 
     Args:
         samples: See :func:`burnish.open_samples`.
-        guide: A name or path, see :func:`burnish.load_guide`, or a loaded one.
+        guide: A name or path, see :func:`burnish.load_guide`, or a loaded one; or several names or
+            paths, in a list or with commas between them: then
+            :func:`~burnish.refinement.choice.choose_guide` takes one.
         out: See :func:`burnish.write_samples`.
         settings: Resolved settings, in place of a preset and overrides.
         job: Who does the work, and what it may replace.
@@ -70,7 +71,10 @@ def plan_refine(
     device, labels = resolve_device(given.device), given.labels
     if "labels" not in options and not given.captions:
         labels = published_labels(given.preset) or labels
-    loaded = load_worded(guide, given, labels)
+    choice = _choose(several(guide), samples, given, device)
+    if choice:
+        guide = choice.source
+    loaded = choice.guide if choice else load_worded(guide, given, labels)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
     source, guide = None if loaded is guide else name, loaded.to(device)
     file = captioned(open_source(samples, given, given.batch_size or 1), given.captions)
@@ -89,7 +93,7 @@ def plan_refine(
     found = found_plan(out, job)
     refiner = _refiner(guide, settings, learned, file, given, found)
     file.batch_size = refiner.batch_size
-    some = Samples.joined(file.rows(0, min(len(file), NUM_DOUBTED)))
+    some = file.read(spread(len(file)))
     doubts = doubt(refiner, some, some.labels if labels == "given" else None)
     if doubts and given.strict:
         raise InputError(doubts)
@@ -102,7 +106,8 @@ def plan_refine(
     return checked(RefinePlan(
         out=out, input=str(samples), input_sha256=samples_sha256(samples, file),
         num_images=len(file),
-        guide=name, guide_sha256=guide_sha256(guide), refiner=given.refiner,
+        guide=name, guide_sha256=guide_sha256(guide), choice=choice and choice.aucs,
+        refiner=given.refiner,
         refiner_sha256=learned and learned.sha256, labels=labels, own_labels=own,
         labels_sha256=_labels_sha256(file) if own or given.captions else None,
         prompts=given.prompts, captions=given.captions, template=given.template, tile=given.tile,
@@ -113,6 +118,20 @@ def plan_refine(
         chosen=frozenset(name for name, value in asked.items() if not value), job=job,
         opened=Opened(file, guide, refiner, learned),
     ))  # fmt: skip
+
+
+def _choose(
+    sources: Sequence[str], samples: Path, given: RefineOptions, device: str
+) -> Choice | None:
+    """Return the guide that these images need, where there are several to choose from."""
+    if not sources:
+        return None
+    if given.prompts or given.captions or given.refiner:
+        raise InputError("prompts, captions and a learned refiner are for one guide; name one")
+    file = open_source(samples, given, given.batch_size or 1)
+    some = file.read(spread(len(file)))
+    labels = None if given.labels in LABELINGS[1:] else some.labels
+    return choose_guide(sources, some, labels, device)
 
 
 def _refiner(

@@ -54,6 +54,8 @@ class RefinePlan(Plan):
     input_sha256: str
     guide: str
     guide_sha256: str
+    choice: dict[str, float] | None
+    """Where several guides were given: how well each tells the images from real ones, as AUC."""
     refiner: str | None
     """What makes the steps in one pass, if anything does."""
     refiner_sha256: str | None

@@ -1,5 +1,6 @@
 """A plan, opened again from the folder of its job by another process, maybe elsewhere."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
     from burnish.jobs.refine import plan_refine
 
     settings = read(RefineSettings, values["settings"], "settings")
-    return plan_refine(
+    plan = plan_refine(
         values["input"], values["guide"], out, settings=settings, tile=values["tile"],
         padding=values["padding"], flat=values["flat"],
         labels=values["own_labels"] or values["labels"],
@@ -46,6 +47,7 @@ def _refine(values: dict[str, Any], out: Path) -> Plan:
         **{name: None if (text := values.get(name)) is None else Path(text)
            for name in ("prompts", "captions")}, template=values.get("template"),
     )  # fmt: skip
+    return dataclasses.replace(plan, choice=values.get("choice"))
 
 
 def _sample(values: dict[str, Any], out: Path) -> Plan:

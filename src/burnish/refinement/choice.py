@@ -1,0 +1,129 @@
+"""Which of several guides some images need: the one that tells them best from real ones.
+
+A guide knows the faults that it was shown. One that learned from weak generators looks for their
+crude faults, and may find images of a strong generator more real than real ones; climbing it then
+makes them worse. Another one may have learned just the faults that these have. How well a guide
+tells images from real ones is its AUC: the probability that a real image looks more real to it
+than a generated one. Its card holds the realness of real images, so none are needed here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from burnish.errors import InputError, shown
+from burnish.guide.load import load_guide
+from burnish.guide.model import Guide
+from burnish.refinement.batching import in_batches
+from burnish.refinement.doubt import MIN_IMAGES
+from burnish.refinement.labels import pseudo_labels
+from burnish.refinement.refiner import check_fit
+from burnish.refinement.speed import BATCH_SIZE
+from burnish.samples import Samples
+
+# Images that a guide is chosen by; the standard error of an AUC is then at most 0.02.
+NUM_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The guide that was chosen of several."""
+
+    source: str
+    """Its name or path."""
+    guide: Guide
+    aucs: dict[str, float]
+    """The AUC of each of them, by name or path."""
+
+
+def several(guide: object) -> list[str]:
+    """Return the names or paths in a list of them, or in a text with commas; empty for just one.
+
+    Raises:
+        InputError: One of them is empty, or named twice.
+    """
+    if isinstance(guide, str) and "," in guide and not Path(guide).exists():
+        guide = guide.split(",")
+    if not isinstance(guide, list | tuple):
+        return []
+    names = [str(one).strip() for one in guide]
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise InputError(f"{shown(','.join(names))}: name each guide once, with commas between")
+    return names
+
+
+def spread(count: int) -> list[int]:
+    """Return at most :data:`NUM_IMAGES` places, evenly among ``0 .. count - 1``.
+
+    Files often hold one class after the other, so the first images are not like all.
+    """
+    return torch.linspace(0, count - 1, min(count, NUM_IMAGES)).round().long().tolist()
+
+
+@torch.no_grad()
+def choose_guide(
+    sources: Sequence[str], samples: Samples, labels: Tensor | None, device: str = "cpu"
+) -> Choice:
+    """Load guides and return the one that tells some images best from real ones.
+
+    Args:
+        sources: Names or paths, see :func:`burnish.load_guide`.
+        samples: Some of the images, :data:`~burnish.refinement.doubt.MIN_IMAGES` or more.
+        labels: ``[B]``; None for each guide's own opinion.
+        device: Where to compute.
+
+    Raises:
+        InputError: There are too few images; or a guide does not take them, or does not know the
+            realness of real images.
+    """
+    if len(samples) < MIN_IMAGES:
+        raise InputError(
+            f"{len(samples)} images are too few to choose a guide by; give {MIN_IMAGES} or more, "
+            "or one guide"
+        )
+    guides = {source: load_guide(source).to(device) for source in sources}
+    aucs = {}
+    for source, guide in guides.items():
+        try:
+            check_fit(guide, samples, labels)
+            aucs[source] = auc_of(guide, samples, labels)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+    best = max(aucs, key=lambda source: aucs[source])
+    return Choice(best, guides[best], aucs)
+
+
+def auc_of(guide: Guide, samples: Samples, labels: Tensor | None) -> float:
+    r"""Return how well a guide tells images from real ones: 1 for always, 0.5 for not at all.
+
+    .. math:: \frac{1}{B} \sum_i \bigl(1 - F(r(x_i, y_i))\bigr)
+
+    with the realness :math:`r`, and :math:`F` the share of real images that are less real, by the
+    quantiles in the guide's card. This is the area under the ROC curve.
+
+    Args:
+        guide: Knows the realness of real images.
+        samples: ``B`` images.
+        labels: ``[B]``; None for the guide's opinion, by which fewer images look generated.
+
+    Raises:
+        InputError: The guide does not know the realness of real images.
+    """
+    if "realness" not in guide.card:
+        raise InputError(
+            "it does not know how real images look to it, so it cannot be one of several to "
+            "choose from; name it alone"
+        )
+    device = next(guide.parameters()).device
+    frozen, size = guide.frozen(), BATCH_SIZE.get(device.type, 32)
+    images = samples.images.to(device)
+    (logits,) = in_batches(lambda part: (frozen(part),), size, images)
+    labels = pseudo_labels(logits) if labels is None else labels.to(device)
+    levels = guide.realness_of(logits, labels)
+    table = levels.new_tensor(guide.card["realness"]["quantiles"])
+    # Equal levels count half, as they do in an AUC.
+    below, up_to = (torch.searchsorted(table, levels, right=side) for side in (False, True))
+    return 1 - ((below + up_to) / 2 / len(table)).mean().item()
