@@ -1,6 +1,11 @@
 """Time and memory of `burnish evaluate` beside torch-fidelity and clean-fid.
 
     python benchmarks/evaluate.py --out results/speed-evaluate.json
+    python benchmarks/evaluate.py --num-images 10000 --rounds 1 --sizes \\
+        --out results/speed-evaluate-10000.json
+    python benchmarks/evaluate.py --num-images 50000 --rounds 1 --sizes --stop-after 1.6 \\
+        --tools burnish torch-fidelity --images '../shared/data/cifar10/train-*.parquet' \\
+        --out results/speed-evaluate-50000.json
 
 **Features.** Every tool reads the same folder of PNGs (test images of CIFAR-10) by its own code
 and runs Inception by its own code, in turns, each turn a process of its own. The weights are those
@@ -10,9 +15,12 @@ package's TorchScript program of the same network. Loading and two first images 
 
 **Metrics.** What follows the network is measured at full size, on features of 10,000 and 50,000
 images against 10,000: rectified mixtures with 60 directions, since those of 50,000 real images
-would take each tool half an hour. They lie in a file that is mapped into memory. clean-fid has no
+would take each tool half an hour and more. They lie in a file that is mapped into memory. clean-fid has no
 precision and recall. The peers go up to ``--peers-up-to`` images. ``burnish:intervals``
 has standard errors, too; KID is then over all pairs, not of subsets.
+
+With ``--stop-after 1.6`` a peer is stopped once its process has used 1.6 times the CPU seconds of
+burnish's turn. Its row then says ``"stopped": true``, and the ratio is a lower bound.
 
 CPU seconds stand beside wall seconds: on a busy machine only the former can be compared.
 """
@@ -20,6 +28,7 @@ CPU seconds stand beside wall seconds: on a busy machine only the former can be 
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +53,8 @@ def main(
     sizes: tuple[int, ...] = (10_000, 50_000),
     peers_up_to: int = 10_000,
     images: str = str(ROOT / "../shared/data/cifar10/test-00000-of-00001.parquet"),
+    tools: tuple[str, ...] = ("burnish", "torch-fidelity", "burnish:clean", "clean-fid"),
+    stop_after: float | None = None,
 ) -> None:
     """Measure all, and print it.
 
@@ -54,6 +65,8 @@ def main(
         sizes: Numbers of generated images whose metrics are measured.
         peers_up_to: The largest of them that peers are measured at.
         images: Where the images come from.
+        tools: Tools whose features are measured, each of burnish's before its peer.
+        stop_after: Stop peers after this many times the CPU seconds of burnish's turn before.
     """
     features: list[dict[str, Any]] = []
     metrics: list[dict[str, Any]] = []
@@ -62,9 +75,16 @@ def main(
         pictures = Path(folder) / "pictures"
         run("write", images, pictures, num_images)
         for _ in range(rounds):
-            for tool in ("burnish", "torch-fidelity", "burnish:clean", "clean-fid"):
-                features.append({"tool": tool, **run("features", tool, pictures)})
-                one = features[-1]
+            ours = 0.0
+            for tool in tools:
+                peer = not tool.startswith("burnish")
+                limit = int(stop_after * ours) if stop_after and peer else 0
+                one = run("features", tool, pictures, limit)
+                ours = ours if peer else one["cpu_seconds"]
+                features.append({"tool": tool, **one})
+                if one.get("stopped"):
+                    print(f"{tool:16} stopped after {one['cpu_seconds']:.0f} CPU s", flush=True)
+                    continue
                 print(
                     f"{tool:16} {num_images / one['seconds']:6.1f} images/s, "
                     f"{num_images / one['cpu_seconds']:6.1f} per CPU second, "
@@ -73,7 +93,7 @@ def main(
                 )
         stored = [
             make(Path(folder) / f"{count}.npy", count, seed)
-            for seed, count in enumerate((NUM_REFERENCE, max(sizes)))
+            for seed, count in enumerate((NUM_REFERENCE, max(sizes)) if sizes else ())
         ]
         for size in sizes:
             for what in ("neighbors", "fid", "kid"):
@@ -104,6 +124,8 @@ def summarize(features: list[dict[str, Any]], num_images: int) -> dict[str, floa
     """Return the gain over each peer, the median over pairs of turns."""
     found = {}
     for ours, theirs in (("burnish", "torch-fidelity"), ("burnish:clean", "clean-fid")):
+        if not {ours, theirs} <= {one["tool"] for one in features}:
+            continue
         for key in ("seconds", "cpu_seconds"):
             times = [[one[key] for one in features if one["tool"] == tool]
                      for tool in (ours, theirs)]  # fmt: skip
@@ -115,7 +137,12 @@ def summarize(features: list[dict[str, Any]], num_images: int) -> dict[str, floa
 def run(*arguments: object) -> dict[str, Any]:
     """Call this file in a process of its own; return the JSON of its last line."""
     command = [sys.executable, "-W", "ignore", __file__, "--part", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    start = time.perf_counter(), cpu_seconds()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode == -signal.SIGXCPU:
+        return {"seconds": time.perf_counter() - start[0],
+                "cpu_seconds": cpu_seconds() - start[1], "stopped": True}  # fmt: skip
+    done.check_returncode()
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -182,8 +209,11 @@ def write(images: str, folder: str, count: str) -> dict[str, Any]:
     return {}
 
 
-def features(tool: str, folder: str) -> dict[str, Any]:
-    """Extract the features of all images of a folder as a tool does it."""
+def features(tool: str, folder: str, limit: str) -> dict[str, Any]:
+    """Extract the features of all images of a folder as a tool does it.
+
+    ``limit`` are the CPU seconds after which the system ends this process; 0 for none.
+    """
     import torch
 
     if tool.startswith("burnish"):
@@ -223,6 +253,9 @@ def features(tool: str, folder: str) -> dict[str, Any]:
             )  # fmt: skip
 
     make(f"{folder}-few")
+    if seconds := int(limit):
+        seconds += int(time.process_time()) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 60))
     with Clock() as clock:
         make(folder)
     return clock.found

@@ -60,6 +60,11 @@ FAMILIES = ("ct", "cd", "diffusion", "gan", "vae", "gaussian", "sd", "damage")
 LEFT_OUT = {
     "all": (), "without-sd": ("sd",), "without-consistency": ("ct", "cd", "diffusion"),
     "without-gan": ("gan",), "damage-only": FAMILIES[:-1],
+    # Weak generators only, from weights that have seen no generator, and without the filter.
+    "weak": ("sd", "damage"), "weak-without-gan": ("sd", "damage", "gan"),
+    "weak-without-consistency": ("sd", "damage", "ct", "cd", "diffusion"),
+    "weak-without-vae": ("sd", "damage", "vae"),
+    "weak-without-gaussian": ("sd", "damage", "gaussian"),
 }  # fmt: skip
 SETTINGS = {"eps": 1.0, "num_steps": 5, "objective": "logit", "precondition": "spectrum",
             "stop_quantile": 1.0}  # fmt: skip
@@ -97,7 +102,8 @@ def mixture(folder: Path, name: str) -> JointData:
     parts = []
     for family in families:
         part = some(images_of(folder, family, "train"), NUM_PER_FAMILY)
-        parts.append(matched(part if family == "sd" else half_encoded(part), spectrum))
+        part = part if family == "sd" else half_encoded(part)
+        parts.append(part if name.startswith("weak") else matched(part, spectrum))
     return held_out(some(real), some(joined(parts, f"{folder}: {', '.join(families)}")))
 
 
@@ -144,7 +150,9 @@ def matched(data: Dataset, real: Tensor) -> Dataset:
 def train(folder: Path, out: Path, name: str) -> Path:
     """Train the guide of that name, unless it was trained; return its file."""
     data = damage_of_all() if name == "general" else mixture(folder, name)
-    start, num_steps = ("cifar10-robust", 1500) if name == "general" else ("cifar10-all", 400)
+    fresh = name == "general" or name.startswith("weak")
+    start = "cifar10-robust" if fresh else "cifar10-all"
+    num_steps = 1500 if name == "general" else 400
     options = AdaptOptions(match_spectrum=False, seed=SEED)
     facts = {
         "data": data.real.source, "data_sha256": data.real.sha256(),
