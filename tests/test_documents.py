@@ -116,6 +116,8 @@ def test_aliases_and_merged_keys_are_read(tmp_path):
         ("[" * 100 + "]" * 100, "nested too deep"),
         ("[" + "1," * 25_000 + "1]", "too many values"),
         ('{"a": NaN}', "it holds NaN"),
+        ('{"a": {"b": [1], "c": NaN}}', "it holds NaN as 'c'"),
+        ("[NaN]", "a number is NaN"),
         ('{"a": -Infinity}', "it holds -Infinity"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"a": 1e400}', "infinite"),

@@ -9,9 +9,12 @@ from burnish.errors import InputError
 from burnish.metrics import formulas
 from burnish.metrics.estimates import Estimator
 from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
+from burnish.metrics.evaluate import compare
 from burnish.metrics.influence import read_influences, write_influences
 from burnish.metrics.intervals import Z95, paired_change
+from burnish.metrics.metric import metric
 from burnish.metrics.moments import MomentSum
+from burnish.metrics.reference import Reference
 
 
 def moments(features):
@@ -131,3 +134,34 @@ def test_a_share_has_the_interval_of_wilson():
     )["accuracy"].interval()
     # 3 of 100, with N - 1 in the place of N, as in the standard error.
     assert (found["low"], found["high"]) == pytest.approx((0.0102, 0.0847), abs=3e-4)
+
+
+KINDS = {
+    "one image": lambda x, y: x[:1].repeat(len(x), 0),
+    "one real image": lambda x, y: (x, y[:1].repeat(len(y), 0)),
+    "the reference": lambda x, y: y,
+    "some of the reference": lambda x, y: y[: len(y) // 2],
+    "nothing": lambda x, y: 0 * x,
+    "far off": lambda x, y: 1e6 * x,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("count", "dim"), [(4, 12), (60, 4)])
+def test_no_interval_leaves_the_range_of_its_metric(kind, count, dim):
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((2, count, dim))
+    made = KINDS[kind](x, y)
+    x, y = made if isinstance(made, tuple) else (made, y)
+    real = Reference(moments(y), y, len(y), None, None, "")
+    for sure in (0.0, 1e-9, 0.5):  # an Inception Score of 1, just above, and far from it
+        probabilities = np.full((len(x), 4), 0.25)
+        probabilities[::2, 0] += sure
+        probabilities /= probabilities.sum(1, keepdims=True)
+        found = compare(x, probabilities, real, None)
+        for key, one in found["intervals"].items():
+            least, most = metric(key).range
+            assert np.isfinite([*one.values()]).all(), key
+            assert least <= one["low"] <= one["value"] <= one["high"] <= most, key
+    still = any("do not vary" in note for note in found["warnings"])
+    assert still == (kind in ("one image", "one real image", "nothing"))

@@ -26,6 +26,7 @@ def compare(results: tuple[Path, ...], form: str | None, out: Path | None, force
     """
     from burnish.errors import unknown
     from burnish.files import check_target, write_text
+    from burnish.metrics.influence import influence_path
     from burnish.report.comparison import compare as run
     from burnish.report.comparison_text import FORMATS, SUFFIXES, as_text
 
@@ -33,7 +34,7 @@ def compare(results: tuple[Path, ...], form: str | None, out: Path | None, force
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
     if out:
-        check_target(out, *results, force=force)
+        check_target(out, *results, *map(influence_path, results), force=force)
     found = run(results)
     text = as_text(found, form)
     if out:

@@ -43,7 +43,7 @@ def run(plan: Plan) -> dict[str, Any]:
         try:
             return _run(plan, job, shards, shards[share.rank :: share.size])
         except BaseException as error:
-            if job.exists() and job.is_idle():
+            if job.exists() and (job.is_idle() or _is_vain(plan, job, shards, error)):
                 job.delete()
             elif job.exists():
                 kept = sum(map(job.is_done, shards))
@@ -52,6 +52,14 @@ def run(plan: Plan) -> dict[str, Any]:
                     "command to go on"
                 )
             raise
+
+
+def _is_vain(plan: Plan, job: Job, shards: Sequence[Shard], error: BaseException) -> bool:
+    """Return whether the same command would end in the same error."""
+    # Of several workers, the error may be that they died.
+    alone = (plan.job.workers or 1) == 1 and plan.job.engine == "local"
+    refused = isinstance(error, InputError) and not plan.mendable
+    return refused and (alone or all(map(job.is_done, shards))) and job.is_alone()
 
 
 def tidy(plan: Plan) -> None:

@@ -54,6 +54,7 @@ class EvaluatePlan(Plan):
     """All metrics of a file of images."""
 
     kind: ClassVar[str] = "evaluate"
+    mendable: ClassVar[bool] = False
 
     out: Path
     """The JSON; where none is asked for, a place in the cache that stays empty."""
@@ -109,18 +110,14 @@ class EvaluatePlan(Plan):
         _, extractor, how = self.opened
         found = joined([*self._parts(job, "")], not how.stored_order)
         influences: dict[str, Estimate] = {}
-        try:
-            real = self._reference(job, REFERENCE, self.reference, how.max_features)
-            assert real is not None
-            scores = compare(
-                found.features, found.probabilities, real, extractor, protocol=how,
-                num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
-                labels=found.labels, extrapolate=self.extrapolate, influences=influences,
-                validation=self._reference(job, VALIDATION, self.validation, 0),
-            )  # fmt: skip
-        except InputError:
-            job.delete()  # the same features would end in the same error
-            raise
+        real = self._reference(job, REFERENCE, self.reference, how.max_features)
+        assert real is not None
+        scores = compare(
+            found.features, found.probabilities, real, extractor, protocol=how,
+            num_neighbors=self.num_neighbors, seed=self.seed, spatial=found.spatial,
+            labels=found.labels, extrapolate=self.extrapolate, influences=influences,
+            validation=self._reference(job, VALIDATION, self.validation, 0),
+        )  # fmt: skip
         if self.save_reference:
             real.save(self.save_reference)
         result = {"generated": self.generated, **scores, **provenance(), "plan": self.compared()}
@@ -191,12 +188,14 @@ def plan_evaluate(
         check_reference(given.validation)
     inputs = [generated, Path(split_rows(reference)[0])]
     if save_reference:
-        if save_reference.suffix != ".npz":
-            raise InputError(f"{save_reference}: statistics are kept as .npz")
         check_target(save_reference, *inputs)
         inputs.append(save_reference)
     for path in (out, influence_path(out)) if out else ():
         check_target(path, *inputs)
+    for path, suffix in ((save_reference, ".npz"), (out, ".json")):
+        if path and path.suffix != suffix:
+            what = "results" if path == out else "statistics"
+            raise InputError(f"{path}: {what} are kept as {suffix}; give such a name")
     if features is None:
         features = reference if reference in shipped("features") else how.extractor
     name, extractor = (features, None) if isinstance(features, str) else (features.name, features)

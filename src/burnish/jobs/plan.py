@@ -46,6 +46,8 @@ class Plan(ABC):
     """What will be done: plain values; the field ``opened`` holds what they stand for."""
 
     kind: ClassVar[str]
+    mendable: ClassVar[bool] = True
+    """Whether a job whose input was refused is kept: what is done of it was hard work."""
 
     out: Path
     num_images: int

@@ -40,6 +40,8 @@ def split_rows(source: str) -> tuple[str, str]:
 def check_reference(name: str) -> None:
     """Raise InputError where a name or path means no reference."""
     path, rows = split_rows(name)
+    if not path:
+        raise unknown("reference", name, [*shipped("reference"), "PATH"])
     if name in shipped("reference") or is_remote(path) or any(sign in path for sign in "*?{"):
         return
     if Path(path).exists():

@@ -20,6 +20,7 @@ TWICE = (
     "num_neighbors",
 )  # fmt: skip
 ROUNDING = 1e-6
+DISTANCES = ("fid", "sfid", "kid", "mind", "cmmd", "fdr")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,17 @@ def read_result(path: Path) -> Result:
     if not beside.is_file():
         return Result(path, values, card, known, versions)
     centers = {key: interval["value"] for key, interval in known.items()}
-    influences = read_influences(beside, centers, number, found["fingerprint"])
-    return Result(path, values, card, known, versions, *influences)
+    ids, estimates, others = read_influences(beside, centers, number, found["fingerprint"])
+    for key, one in estimates.items():
+        # Of distances they do not hold what pairs of images add: see burnish.metrics.intervals.
+        error, said, slack = one.std_error, known[key]["std_error"], ROUNDING * abs(one.value)
+        least, most = (0, 2**0.5) if key in DISTANCES else (1, 1)
+        if not 0.999 * least * said - slack <= error <= 1.001 * most * said + slack:
+            raise InputError(
+                f"{beside}: the influences on {key} have a standard error of {error:g}, and its "
+                f"interval one of {said:g}; evaluate again"
+            )
+    return Result(path, values, card, known, versions, ids, estimates, others)
 
 
 def _problem(
