@@ -47,6 +47,7 @@ STATE = "runs/tiny/features-plain/state.pt"
 CONFIG = "runs/tiny/features-plain/config.json"
 SCORES = {"feature_extractor": "some/plain", "fid": 8.0, "num_images": 20}
 RESULT = {"baseline": SCORES, "refined": SCORES}
+TURNED = {"value": 8.0, "std_error": 1.0, "low": 9.0, "high": 7.0}
 VALUE = {"mean": 1.0, "std": 0.0}
 MEASURED = {
     "data": "tiny", "table": "one", "place": 0, "title": "one", "rank_correlation": {},
@@ -348,6 +349,7 @@ FIELDS = [
         ("refined", SCORES | {"fid": True}, "fid must be"),
         ("refined", SCORES | {"num_images": 1.5}, "num_images must be"),
         ("refined", SCORES | {"warnings": "none"}, "warnings must be"),
+        ("refined", SCORES | {"intervals": {"fid": TURNED}}, "fid: low is above high"),
         ("refined", SCORES | {"inception_score_std": "x"}, "inception_score_std must be"),
         ("refine", "joint", "refine must be"), ("refine", {"stop_quantile": "x"}, "stop_quantile"),
         ("second_features", {"baseline": 1}, "no result"),
@@ -361,6 +363,8 @@ FIELDS += [
         ("settings", [1], "settings must be"), ("threshold", "x", "threshold must be"),
         ("guide", {"realness": {"quantiles": "x"}}, "quantiles must be"),
         ("guide", {"realness": {"quantiles": [None, 1]}}, "quantiles must be"),
+        ("guide", {"realness": {"quantiles": [1, -1]}}, "quantiles must be"),
+        ("guide", {"realness": {"quantiles": [0, 1e308]}}, "quantiles must be"),
     ]
 ]  # fmt: skip
 FIELDS += [

@@ -11,6 +11,8 @@ from burnish.metrics.metric import METRICS
 
 Check = Any  # a function of a value that returns whether it is right
 MAX_STEPS = 100_000
+# No distance, share of one, or realness is further from 0; a page would show nonsense.
+LARGEST = 1e12
 
 
 def _is_number(value: Any) -> bool:
@@ -48,7 +50,8 @@ def _is_section(value: Any) -> bool:
 def _is_quantiles(value: Any) -> bool:
     return value is None or (
         isinstance(value, list) and len(value) > 1 and all(type(v) in (int, float) for v in value)
-    )
+        and value == sorted(value) and max(-value[0], value[-1]) <= LARGEST
+    )  # fmt: skip
 
 
 NUMBERS: dict[str, Check] = {
@@ -75,7 +78,7 @@ SAID = {
     _is_number: "a number or null", _is_real: "a number", _is_error: "a number of 0 or more",
     _is_count: "a count or null", _is_texts: "a list of texts",
     _is_text: "a text", _is_words: "a text of some words",
-    _is_section: "keys and values", _is_quantiles: "a list of numbers",
+    _is_section: "keys and values", _is_quantiles: "a list of ascending numbers",
 }  # fmt: skip
 
 
@@ -103,6 +106,8 @@ def check_intervals(found: Any, checks: Mapping[str, Check], where: str) -> None
         if not isinstance(one, Mapping):
             raise InputError(f"{where}: {metric.key} must be keys and values")
         check_fields(one, checks, f"{where}: {metric.key}")
+        if one["low"] > one["high"]:
+            raise InputError(f"{where}: {metric.key}: low is above high")
 
 
 def check_facts(facts: Mapping[str, Any], card: Mapping[str, Any], where: str) -> None:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from burnish.errors import InputError, shown
 from burnish.metrics.metric import DASH
+from burnish.report.checks import LARGEST
 from burnish.report.text import minus
 from burnish.schema import Range, plain, read
 
-# No distance, nor a share of one, is further from 0; a page would show nonsense.
-LARGEST = 1e12
 # A control that gives this share of the gain, by all extractors that decide, accounts for it.
 MOST = 0.8
 CALLED = {"fid": "FD", "kid": "KID"}

@@ -81,7 +81,7 @@ def explain(
     name = f"{options.more_steps} steps"
     own = len(given) == 2 + len(others or {}) and not {"real", name, *GIVES} & given.keys()
     if not own or any(one.startswith("baseline") for one in others or {}):
-        taken = ", ".join(["baseline", "refined", "real", *GIVES])
+        taken = ", ".join(["baseline ...", "refined", "real", *GIVES])
         raise InputError(f"other images need names of their own, not one of {taken}")
     opened = {name: open_drawn(path) for name, path in given.items()}
     one = opened["baseline"].take(torch.tensor([0])).images_uint8
@@ -89,13 +89,14 @@ def explain(
     sides = draw_sides(opened, options.num_images, options.seed)
     drawn = sides.drawn
     check_order(baseline, drawn["refined"])
-    longer = costs = None
+    first, longer, costs = drawn["baseline"], None, None
     if options.more_steps:
         longer = MoreSteps(baseline, refined, options.more_steps, guide, device)
     reference = draw(real, options.num_real, options.seed, "explain/real")
     if len(reference) < MIN_IMAGES:
         said = f"{len(reference)} images are too few; {MIN_IMAGES} are needed"
         raise InputError(f"{reference.source}: {said}")
+    levels = None if guide is None else predict(load_guide(guide).to(device), first)
     if longer:
         drawn[name], costs = longer(drawn["baseline"])
     copies = {}
@@ -103,8 +104,6 @@ def explain(
         images = side.images_uint8, real, reference.images_uint8
         if places := check_two_sides(side.source, *images):
             copies[name] = {"num_images": len(side), "ids": side.ids[places].tolist()}
-    first = drawn["baseline"]
-    levels = None if guide is None else predict(load_guide(guide).to(device), first)
     found = score(
         {name: side.images_uint8 for name, side in drawn.items()}, reference.images_uint8,
         extractors, realness=levels,

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from burnish.errors import InputError
 from burnish.guide.model import Guide
 from burnish.metrics.features import FeatureExtractor
 from burnish.progress import bar
+from burnish.refinement.refiner import check_fit
 from burnish.studies.controls.controls import (
     Control,
     class_frequencies,
@@ -103,7 +105,15 @@ def score(
 
 
 def predict(guide: Guide, images: Drawn) -> Tensor:
-    """Return the realness ``[N]`` of images by a guide; of its own classes without labels."""
+    """Return the realness ``[N]`` of images by a guide; of its own classes without labels.
+
+    Raises:
+        InputError: It takes images of another shape, or has fewer classes.
+    """
+    try:
+        check_fit(guide, next(images.batches(1)), images.labels)
+    except InputError as error:
+        raise InputError(f"{images.source}: {error}") from error
     found, device = [], next(guide.parameters()).device
     for batch in images.batches(BATCH_SIZE):
         with torch.no_grad():
