@@ -228,6 +228,10 @@ def nothing():
     pass
 
 
+def loop():
+    os.symlink("loop", "loop")
+
+
 # Outputs: every command that names a file, and every way in which it cannot be that file.
 OUTPUTS = [
     (f"{command.split()[0]}: {why}", act, f"{command} {out}", said)
@@ -243,9 +247,12 @@ OUTPUTS = [
          "a device or a pipe"),
         ("too long", nothing, f"{LONG}{end}", "no name of a file"),
         ("nowhere to write", nothing, f"/proc/o{end}", "cannot be written"),
+        ("below a loop of links", loop, f"loop/o{end}", "is a link to nothing"),
     ]
 ]  # fmt: skip
 OUTPUTS += [
+    ("adapt: a loop of links", loop, ADAPTING.replace("real.npz", "loop"), "no such file"),
+    ("adapt: into a loop", loop, ADAPTING.replace("mine", "loop"), "is a link to nothing"),
     ("tune: its curve exists", exists("o.png"), f"{TUNE} o.json", "--force"),
     ("tune: its settings exist", exists("o.settings.yaml"), f"{TUNE} o.json", "--force"),
     ("tune: another suffix", nothing, f"{TUNE} o.npz", "is a .json"),

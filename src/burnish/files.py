@@ -148,6 +148,8 @@ def check_target(path: Path, *inputs: Path | str, force: bool = True) -> None:
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"{path} cannot be written: {parent} is a file")
+    if dead := [one for one in path.absolute().parents if one.is_symlink() and not one.exists()]:
+        raise InputError(f"{path} cannot be written: {dead[0]} is a link to nothing")
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass

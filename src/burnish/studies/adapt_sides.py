@@ -1,5 +1,6 @@
 """The two sides of an adaptation, generated and real images: loaded, checked and split."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def check_folder(out: Path, *sources: str) -> None:
     if seen and not (out / "adapt.json").exists():
         raise InputError(f"{out} holds something else than an adaptation; give another --out")
     for source in sources:
-        path = Path(split_rows(source)[0]).resolve()
+        path = Path(os.path.realpath(split_rows(source)[0]))  # resolve() fails at loops of links
         if path.exists() and out.resolve() in (path, *path.parents):
             raise InputError(f"{source} lies in {out}, which is to be filled; give another --out")
 

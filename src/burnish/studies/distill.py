@@ -4,6 +4,7 @@ The guide refines images once. Nine tenths of them, before and after, teach the 
 say what share of the change it explains.
 """
 
+import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -210,4 +211,4 @@ def _check_out(out: Path, samples: str, guide: str) -> None:
 
 
 def _paths(*sources: str) -> list[Path]:
-    return [Path(split_rows(source)[0]).resolve() for source in sources]
+    return [Path(os.path.realpath(split_rows(source)[0])) for source in sources]
