@@ -277,7 +277,7 @@ def test_more_steps_are_of_the_same_seeds_and_cost_time(tmp_path):
     with pytest.raises(InputError, match=r"r.npz was refined from .*s.npz; name the images as"):
         check_order(names[1], drawn)
     with pytest.raises(InputError, match=r"r.npz.card.json lacks num_steps, generator_sha256"):
-        MoreSteps(*names[::-1], 2, "fashion_mnist", "cpu")
+        MoreSteps(names[1], names[0], 2, "fashion_mnist", "cpu")
     with pytest.raises(InputError, match="have 1 steps already"):
         MoreSteps(*names, 1, "fashion_mnist", "cpu")
     with pytest.raises(InputError, match="was not refined with cifar10"):
