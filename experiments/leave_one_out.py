@@ -2,12 +2,13 @@
 
     python experiments/leave_one_out.py IMAGES OUT RESULTS train GUIDE
     python experiments/leave_one_out.py IMAGES OUT RESULTS score GUIDE FAMILY PART FEATURES ...
+    python experiments/leave_one_out.py IMAGES OUT RESULTS choose GUIDE,GUIDE FAMILY PART
 
 trains a guide on equal shares of several families of generated CIFAR-10 images, all but those left
-out (``LEFT_OUT``), or scores what a guide makes of test images of one family by feature extractors
-(names with commas between them). GUIDE may be the path of any other guide, too. After FEATURES
-come settings of refinement, as KEY=VALUE. PART is ``choose``, for choosing settings, or
-``confirm``, for reporting.
+out (``LEFT_OUT``); scores what a guide makes of test images of one family by feature extractors
+(names with commas between them); or says which of several guides ``burnish refine`` would take for
+them. GUIDE may be the path of any other guide, too. After FEATURES come settings of refinement, as
+KEY=VALUE. PART is ``choose``, for choosing settings, or ``confirm``, for reporting.
 
 IMAGES holds ``NAME-train.npz`` and ``NAME-choose.npz``, which ``burnish sample`` made of seeds
 3000000-3002999 and 4000000-4001999, and ``NAME-confirm.npz``, of seeds 5000000-5001999, of
@@ -40,6 +41,7 @@ from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
 from burnish.metrics.features import load_extractor
 from burnish.metrics.moments import Array
+from burnish.refinement.choice import auc_of, spread
 from burnish.refinement.presets import settings_for
 from burnish.refinement.refiner import Refiner
 from burnish.samples import to_uint8
@@ -149,10 +151,10 @@ def matched(data: Dataset, real: Tensor) -> Dataset:
 
 def train(folder: Path, out: Path, name: str) -> Path:
     """Train the guide of that name, unless it was trained; return its file."""
-    data = damage_of_all() if name == "general" else mixture(folder, name)
-    fresh = name == "general" or name.startswith("weak")
+    data = damage_of_all() if name == "damage-of-all" else mixture(folder, name)
+    fresh = name == "damage-of-all" or name.startswith("weak")
     start = "cifar10-robust" if fresh else "cifar10-all"
-    num_steps = 1500 if name == "general" else 400
+    num_steps = 1500 if name == "damage-of-all" else 400
     options = AdaptOptions(match_spectrum=False, seed=SEED)
     facts = {
         "data": data.real.source, "data_sha256": data.real.sha256(),
@@ -210,11 +212,29 @@ def score(
     return row
 
 
+def choose(folder: Path, out: Path, names: str, family: str, part: str) -> dict[str, float]:
+    """Return how well each guide tells images of a family from real ones, as AUC."""
+    data = images_of(folder, family, part)
+    some = data.samples(torch.tensor(spread(len(data))))
+    trained = {name: out / name / "model.safetensors" for name in names.split(",")}
+    return {
+        name: auc_of(load_guide(str(path) if path.exists() else name), some, some.labels)
+        for name, path in trained.items()
+    }
+
+
 def main(images: str, out: str, results: str, what: str, name: str, *rest: str) -> None:
     """Train a guide, or add a row to the results."""
     folder, kept, path = Path(images), Path(out), Path(results)
     if what == "train":
         print(train(folder, kept, name))
+        return
+    if what == "choose":
+        found = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+        aucs = choose(folder, kept, name, *rest)
+        found.setdefault("aucs", {})[" | ".join(rest)] = aucs
+        write_json(path, found)
+        print(*rest, aucs)
         return
     family, part, names, *given = rest
     chosen = {key: json.loads(value) for key, value in (one.split("=") for one in given)}
