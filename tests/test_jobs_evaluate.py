@@ -75,12 +75,12 @@ def test_shared_and_repeated_images_are_counted_in_a_note(case, tmp_path):
 
 
 REFUSED = {
-    "validation is the generated": (mixed(MADE, REAL, MADE), "'.*more.npz' are the generated im"),
-    "of the generated, turned": (mixed(MADE, REAL, MADE[::-1]), "'.*more.npz' are the generated"),
-    "some generated": (mixed(MADE, REAL, MADE[3:9]), "are all among the generated images"),
-    "validation is the reference": (mixed(MADE, REAL, REAL), "are the reference images"),
-    "of the reference, turned": (mixed(MADE, REAL, REAL[::-1]), "more.npz' are the reference im"),
-    "some of the reference": (mixed(MADE, REAL, REAL[3:9]), "are all among the reference images"),
+    "validation is the generated": (mixed(MADE, REAL, MADE), "images are the generated;"),
+    "of the generated, turned": (mixed(MADE, REAL, MADE[::-1]), "more.npz' are generated im"),
+    "some generated": (mixed(MADE, REAL, MADE[3:9]), "are all among generated images"),
+    "validation is the reference": (mixed(MADE, REAL, REAL), "are those of the reference;"),
+    "of the reference, turned": (mixed(MADE, REAL, REAL[::-1]), "more.npz. are those of the ref"),
+    "some of the reference": (mixed(MADE, REAL, REAL[3:9]), "all among those of the reference"),
     "one validation image": (mixed(MADE, REAL, MORE[:1]), "more.npz: metrics need at least 2"),
     "one real image": (mixed(MADE, REAL[:1]), "real.npz: metrics need at least 2"),
     "one image": (mixed(MADE[:1], REAL), "made.npz: metrics need at least 2"),

@@ -181,7 +181,7 @@ def test_validation_images_go_the_same_way_and_are_not_the_reference(tmp_path):
     assert [sides.count(of) for of in ("", "reference-", "validation-")] == [3, 3, 3]
     assert len({shard.number for shard in planned.shards()}) == 9
     result = planned.run()
-    assert extractor.calls == 1 + 120  # one image shows the size
+    assert extractor.calls == 3 + 120  # one image of each side shows the size
     own = plan_evaluate(Path(paths[2]), paths[1], extractor).run()["fid"]
     assert result["fdr"] == pytest.approx(result["fid"] / own)
     np.savez(tmp_path / "few.npz", arr_0=np.load(paths[2])["arr_0"][:20])
@@ -212,4 +212,4 @@ def test_labels_and_accuracy_do_not_depend_on_the_cache(tmp_path):
         paths = tmp_path / "generated.npz", f"{tmp_path}/real.npz"
         plan = plan_evaluate(*paths, extractor, out=tmp_path / out, batch_size=16)
         assert plan.run()["accuracy"] == 0.75
-    assert extractor.calls == 80 + 2  # each plan tries one image
+    assert extractor.calls == 80 + 3  # plans try an image of each side, the real one once

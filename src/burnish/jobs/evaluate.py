@@ -215,11 +215,10 @@ def plan_evaluate(
         "features_sha256": extractor.sha256,
         "validation_sha256": given.validation and reference_sha256(given.validation),
     }
-    for one in ("reference", "generated"):
+    for one, said in (("reference", "those of the reference"), ("generated", "the generated")):
         if hashes["validation_sha256"] == hashes[f"{one}_sha256"]:
             raise InputError(
-                f"the validation images {given.validation!r} are the {one} images; name other "
-                "real images under --validation"
+                f"the validation images are {said}; name other real images under --validation"
             )
     place = out or _cached({**hashes, "protocol": how.name})
     size = job.shard_size or found_plan(place, job).shard_size

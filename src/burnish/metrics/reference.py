@@ -88,13 +88,13 @@ class Reference:
                 FDr would divide by 0 or by too little; or among the images to be measured.
         """
         for what, moments, marks in (
-            (f"reference images {reference.source!r}", reference.moments, reference.marks),
+            (f"those of the reference {reference.source!r}", reference.moments, reference.marks),
             ("generated images", moments_of(rows), marks_of(rows)),
         ):
             same, own = self.moments.equal(moments), self.marks
             if same or (own and marks and bool(shared(own, marks).all())):
                 raise InputError(
-                    f"the validation images {self.source!r} are {'' if same else 'all among '}the "
+                    f"the validation images {self.source!r} are {'' if same else 'all among '}"
                     f"{what}; name other real images under --validation"
                 )
 

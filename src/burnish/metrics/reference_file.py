@@ -161,7 +161,7 @@ def _finite(array: Array, name: str) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise InputError(f"{name} must hold floating-point numbers, not {array.dtype}")
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds NaN or infinite numbers; make it again")
+        raise InputError(f"{name} must hold finite numbers, not NaN or infinity; make it again")
     if array.size and float(np.abs(array).max()) > LARGEST:
         raise InputError(f"{name} holds numbers beyond {LARGEST:g}, which no features reach")
     return array
