@@ -36,16 +36,18 @@ def refine(
     folder of images, flat or with one sub-folder per class, whose numbers are the labels; a
     pattern of files, such as 'part-*.npz'; or any of these as s3://... where fsspec reaches it.
 
-    The guide is a shipped one (fashion_mnist, cifar10, cifar10-all, cifar10-robust), a
-    .safetensors file of burnish train joint, a hub id, any classifier as timm/NAME or
-    torchvision/NAME, or a CLIP as clip/NAME with --prompts or --captions. A joint guide helps on
-    images of a generator that it was trained on; for others, name several, with commas: the one
-    that tells the images best from real ones is taken. Measure what it gives (burnish tune).
+    The guide is a shipped one (fashion_mnist, cifar10, cifar10-all, cifar10-damage,
+    cifar10-robust), a .safetensors file of burnish train joint, a hub id, any classifier as
+    timm/NAME or torchvision/NAME, or a CLIP as clip/NAME with --prompts or --captions. A joint
+    guide knows the faults that it was shown. Name several, with commas between them, and the one
+    that tells the images best from real ones is taken; what it gives, burnish tune measures.
 
     A killed job goes on where it was when the same command is given again. What is finished is
     kept in OUT.job until the output is whole.
 
     Example: burnish refine samples.npz --guide fashion_mnist --out refined.npz
+
+    Example: burnish refine samples.npz --guide cifar10-all,cifar10-damage
     """
     from burnish.files import check_target
     from burnish.jobs.refine import plan_refine
@@ -59,8 +61,8 @@ def refine(
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     if plan.choice:
         found = ", ".join(f"{name} {auc:.2f}" for name, auc in plan.choice.items())
-        said = f"{plan.guide} tells these images best from real ones (AUC: {found})"
-        print(f"note: {said}", file=sys.stderr)
+        said = f"guide {plan.guide}: it tells these images best from real ones"
+        print(f"note: {said} (AUC: {found})", file=sys.stderr)
     if plan.doubt:
         print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()
