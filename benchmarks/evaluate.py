@@ -16,8 +16,8 @@ package's TorchScript program of the same network. Loading and two first images 
 **Metrics.** What follows the network is measured at full size, on features of 10,000 and 50,000
 images against 10,000: rectified mixtures with 60 directions, since those of 50,000 real images
 would take each tool half an hour and more. They lie in a file that is mapped into memory.
-clean-fid has no precision and recall. The peers go up to ``--peers-up-to`` images. ``burnish:intervals``
-has standard errors, too; KID is then over all pairs, not of subsets.
+clean-fid has no precision and recall. The peers go up to ``--peers-up-to`` images.
+``burnish:intervals`` has standard errors, too; KID is then over all pairs, not of subsets.
 
 With ``--stop-after 1.6`` a peer is stopped once its process has used 1.6 times the CPU seconds of
 burnish's turn. Its row then says ``"stopped": true``, and the ratio is a lower bound.
