@@ -360,7 +360,7 @@ def test_results_page(tmp_path):
     ("content", "message"),
     [
         (None, "no such file"),
-        ("[1]", "a list"),
+        ("[1]", "expected keys and values"),
         ("{", "not JSON"),
         ('{"fid": 1.0}', "no result of burnish"),
         (json.dumps({"baseline": evaluation(1.0)}), "no result of burnish"),

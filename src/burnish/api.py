@@ -85,11 +85,11 @@ def refine(
         if refiner is not None:
             raise InputError("a learned refiner is for one guide; name one")
         guide = _choose(sources, images, labels)
-    source = guide
-    if isinstance(guide, nn.Module):
-        guide = guide if isinstance(guide, Guide) else Guide(guide.eval())
+    source = guide if isinstance(guide, str | Path | nn.Module) else str(guide)
+    if isinstance(source, nn.Module):
+        guide = source if isinstance(source, Guide) else Guide(source.eval())
     else:
-        guide = load_guide(guide)
+        guide = load_guide(source)
     learned = None
     if refiner is not None:
         learned = load_learned(str(refiner), guide, source, images.shape[1])

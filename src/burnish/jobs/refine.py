@@ -74,6 +74,7 @@ def plan_refine(
     choice = _choose(several(guide), samples, given, device)
     if choice:
         guide = choice.source
+    guide = guide if isinstance(guide, str | Path | Guide) else str(guide)
     loaded = choice.guide if choice else load_worded(guide, given, labels)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)
     source, guide = None if loaded is guide else name, loaded.to(device)
