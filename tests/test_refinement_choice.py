@@ -117,3 +117,18 @@ def test_guides_that_cannot_be_compared_are_named(blurred: Samples, guides, coun
 def test_a_guide_without_realness_is_named(blurred: Samples):
     with pytest.raises(InputError, match="does not know how real images look"):
         auc_of(Guide(Level(), {}).eval(), blurred, None)
+
+
+def test_tune_finds_the_dose_of_the_guide_that_it_chooses(tmp_path: Path):
+    from burnish.studies.dose.tune import TuneOptions, tune
+
+    test = "../shared/data/cifar10/test-00000-of-00001.parquet"
+    real = load_dataset(test)[:200].samples(slice(None))
+    burnish.write_samples(
+        tmp_path / "in.npz", [real.with_images(blur(real.images, 1.2))], len(real)
+    )
+    options = TuneOptions(eps=(0.5,), num_steps=(1,), num_images=100, num_real=100)
+    features = ("cifar10/plain", "cifar10/views")
+    found = tune(tmp_path / "in.npz", PAIR, f"{test}[300-399]", features, options, device="cpu")
+    best = max(PAIR, key=found["choice"].__getitem__)
+    assert found["guide"]["sha256"] == load_guide(best).card["sha256"]

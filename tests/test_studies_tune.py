@@ -169,7 +169,7 @@ class Run:
     def __init__(self, files, tmp_path, monkeypatch):
         self.samples, self.real = files
         self.folder, self.level = tmp_path, 1.0
-        monkeypatch.setattr("burnish.guide.load.load_guide", lambda _: guide_to(self.level))
+        monkeypatch.setattr("burnish.refinement.choice.load_guide", lambda _: guide_to(self.level))
         monkeypatch.setattr("burnish.jobs.captions.load_guide", lambda _: guide_to(self.level))
         eyes = {eye.name: eye for eye in EYES}
         monkeypatch.setattr(

@@ -73,7 +73,7 @@ def plan_refine(
         labels = published_labels(given.preset) or labels
     choice = _choose(several(guide), samples, given, device)
     if choice:
-        guide = choice.source
+        guide = str(choice.source)
     guide = guide if isinstance(guide, str | Path | Guide) else str(guide)
     loaded = choice.guide if choice else load_worded(guide, given, labels)
     name = str(loaded.card.get("name", "guide") if loaded is guide else guide)

@@ -30,13 +30,13 @@ NUM_IMAGES = 256
 
 @dataclass(frozen=True)
 class Choice:
-    """The guide that was chosen of several."""
+    """The guide that was chosen of several, or the only one."""
 
-    source: str
-    """Its name or path."""
+    source: str | None
+    """Its name or path; None if it was loaded already."""
     guide: Guide
     aucs: dict[str, float]
-    """The AUC of each of them, by name or path."""
+    """The AUC of each of several, by name or path."""
 
 
 def several(guide: object) -> list[str]:
@@ -61,6 +61,18 @@ def spread(count: int) -> list[int]:
     Files often hold one class after the other, so the first images are not like all.
     """
     return torch.linspace(0, count - 1, min(count, NUM_IMAGES)).round().long().tolist()
+
+
+def load_one(guide: object, samples: Samples, labels: Tensor | None, device: str) -> Choice:
+    """Return a guide on a device: a loaded one, one by name or path, or one of several.
+
+    Args and errors are those of :func:`choose_guide`.
+    """
+    if sources := several(guide):
+        return choose_guide(sources, samples, labels, device)
+    if isinstance(guide, Guide):
+        return Choice(None, guide.to(device), {})
+    return Choice(str(guide), load_guide(str(guide)).to(device), {})
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ GRID = [field.name for field in fields(TuneOptions) if isinstance(field.default,
 
 
 def tune(
-    samples: Path, guide: "str | Path | Guide", real: str,
+    samples: Path, guide: "str | Path | Guide | Sequence[str]", real: str,
     features: "Sequence[str | FeatureExtractor]" = (), options: TuneOptions | None = None, *,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
@@ -77,7 +77,7 @@ def tune(
 
     Args:
         samples: Generated images; some of their rows as ``PATH[0-9999]``.
-        guide: Name, path or loaded guide.
+        guide: Name, path or loaded guide; or several names, as for ``burnish refine``.
         real: Real images, likewise, or the name of a data set.
         features: Names, paths or loaded feature extractors, two or more; by default all shipped
             ones for images of this shape, and Inception if its weights are installed.
@@ -95,9 +95,8 @@ def tune(
         InputError: There are too few images to judge, both sides are the same, something does not
             fit together, or there are too few feature extractors.
     """
-    from burnish.guide.load import load_guide
-    from burnish.guide.model import Guide
     from burnish.jobs.plan import resolve_device
+    from burnish.refinement.choice import NUM_IMAGES, load_one, several
     from burnish.refinement.learned import load_learned
     from burnish.studies.controls.words import account
     from burnish.studies.dose.conclusion import conclude
@@ -107,10 +106,13 @@ def tune(
 
     began, options = time.perf_counter(), options or TuneOptions()
     device = resolve_device(device)
-    source = None if isinstance(guide, Guide) else guide
-    guide = (guide if isinstance(guide, Guide) else load_guide(guide)).to(device)
-    tried = grid(guide, options)
+    if options.refiner and several(guide):
+        raise InputError("a learned refiner is for one guide; name one")
     drawn, reference = _draw(str(samples), real, options)
+    some = next(drawn.batches(NUM_IMAGES))
+    choice = load_one(guide, some, some.labels if options.labels == "given" else None, device)
+    source, guide = choice.source, choice.guide
+    tried = grid(guide, options)
     learned = None
     if options.refiner:
         learned = load_learned(options.refiner, guide, source, drawn.images_uint8.shape[1])
@@ -145,6 +147,7 @@ def tune(
             "source": reference.source, "sha256": reference.sha256, "num_images": len(reference)
         },
         "guide": {key: guide.card.get(key) for key in ("name", "kind", "sha256")},
+        "choice": choice.aucs or None,
         "extractors": [
             {"name": one.name, "sha256": one.sha256, "independent": is_independent(one)}
             for one in extractors
