@@ -1,9 +1,11 @@
 """How often the 95 % intervals of metrics hold the truth, by drawing from real features.
 
 Population: features of the 50,000 training images of CIFAR-10, and of the same images slightly
-softened (0.9 image + 0.1 blurred by 0.6 pixels). Reference: features of test images. Each draw
-takes ``--count`` images without replacement, before and after. What an interval should hold is the
-mean over all draws: of the metric, and of its paired difference. It is not the value of infinitely
+softened (0.9 image + 0.1 blurred by 0.6 pixels). With ``--soften 0.6`` both are softened that much
+more, so that they lie as far from real images as those of a generator do. Reference: features of
+test images. Each draw takes ``--count`` images without replacement, before and after. What an
+interval should hold is the mean over all draws: of the metric, and of its paired difference. It is
+not the value of infinitely
 many images. All draws are kept beside the result: the same command goes on where it was stopped.
 
 python benchmarks/coverage.py ../shared/data/cifar10 --features cifar10/plain cifar10/views \\
@@ -39,18 +41,19 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--soften", type=float, default=0.0, help="share that is blurred before")
     parser.add_argument("--directions", type=int, default=100, help="of MIND; elsewhere 1,000")
     parser.add_argument("--metrics", nargs="+", default=KEYS)
     parser.add_argument("--cache", type=Path, default=Path("coverage-features.npz"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if not given.cache.exists():
-        np.savez(given.cache, **population(given.data, given.features))
+        np.savez(given.cache, **population(given.data, given.features, given.soften))
     found = np.load(given.cache)
     facts = {
         "command": " ".join(["python", *sys.argv]), "seed": given.seed,
         "num_images": given.count, "mind_directions": given.directions,
-        "num_reference_images": given.reference,
+        "num_reference_images": given.reference, "soften": given.soften,
         "truth": "the mean over all draws, at this number of images, against this reference",
         **provenance(),
     }  # fmt: skip
@@ -77,8 +80,12 @@ def known(draws: dict[str, Any], name: str) -> int:
     return max((len(rows) for place, rows in draws.items() if place.split()[0] == name), default=0)
 
 
-def population(data: Path, names: list[str]) -> dict[str, Any]:
+def population(data: Path, names: list[str], soften: float) -> dict[str, Any]:
     """Return features by ``NAME before``, ``NAME after`` and ``NAME real``, and ``labels``."""
+
+    def blend(images: Any, share: float) -> Any:
+        return (1 - share) * images + share * blur(images, 0.6)
+
     extractors = [load_extractor(name) for name in names]
     found: dict[str, list[Any]] = {}
     for part, files in (("train", sorted(data.glob("train-*"))), ("test", data.glob("test-*"))):
@@ -87,8 +94,9 @@ def population(data: Path, names: list[str]) -> dict[str, Any]:
             images = batch.images
             if part == "train":
                 found.setdefault("labels", []).append(batch.labels)
-            soft = 0.9 * images + 0.1 * blur(images, 0.6)
-            sides = {"before": images, "after": soft} if part == "train" else {"real": images}
+            sides = {"real": images}
+            if part == "train":
+                sides = {"before": blend(images, soften), "after": blend(images, soften + 0.1)}
             for extractor in extractors:
                 for side, shown in sides.items():
                     rows = extractor(to_uint8(shown)).features.numpy().astype(np.float16)
