@@ -1,6 +1,7 @@
 """The choice of one of several guides: by AUC, against the realness of real images in its card."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from burnish.errors import InputError
 from burnish.files import card_path, read_json
 from burnish.guide.load import load_guide
 from burnish.guide.model import Guide
-from burnish.refinement.choice import NUM_IMAGES, auc_of, choose_guide, several, spread
+from burnish.hub import SHIPPED
+from burnish.refinement.choice import NUM_IMAGES, auc_of, choose_guide, several, spread, words
 from burnish.samples import Samples
 from burnish.storage.datasets import load_dataset
 from burnish.studies.baselines import blur
@@ -58,10 +60,41 @@ def test_one_guide_is_no_list(guide):
     assert several(guide) == []
 
 
-@pytest.mark.parametrize("guide", ["cifar10,", ",", "cifar10,cifar10", [], ["a", ""]])
-def test_a_list_names_each_guide_once(guide):
-    with pytest.raises(InputError, match="name each guide once"):
+@pytest.mark.parametrize(
+    "guide, match",
+    [
+        *((guide, "name each guide once") for guide in ("a,", ",", "a,a", [], ["a", ""])),
+        (["a", nn.Identity()], "not loaded ones"),
+        ("cifar10,timm/resnet18", "name it alone"),
+        ("x" * 300 + ",a,a", "name each guide once"),
+    ],
+)
+def test_a_list_names_each_guide_once(guide, match):
+    with pytest.raises(InputError, match=match):
         several(guide)
+
+
+def test_one_name_in_a_list_is_taken_however_few_images_there_are(blurred: Samples):
+    few = Samples(blurred.images[:2], None, torch.arange(2))
+    assert choose_guide(["cifar10-all"], few, None).source == "cifar10-all"
+
+
+def test_other_commands_say_that_they_take_one_guide():
+    with pytest.raises(InputError, match="name one guide here"):
+        load_guide("cifar10-all,cifar10-robust")
+
+
+@pytest.mark.parametrize(
+    "aucs, num_images, said",
+    [
+        ({"a": 0.61, "b": 0.53}, 1000, "best from real ones"),
+        ({"a": 0.61, "b": 0.58}, 1000, "the others tell these images as well"),
+        ({"a": 0.63, "b": 0.56}, 64, "the others tell these images as well"),
+        ({"a": 0.43, "b": 0.41}, 256, "none tells these images from real ones"),
+    ],
+)
+def test_how_sure_a_choice_is(aucs, num_images, said):
+    assert re.search(said, words("a", aucs, num_images))
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +136,10 @@ def test_a_list_in_python_gives_what_the_chosen_guide_gives(blurred: Samples):
 @pytest.mark.parametrize(
     "guides, count, match",
     [
-        (["cifar10-all", "cifar10-robust"], 8, "8 images are too few"),
-        (["cifar10-all", "fashion_mnist"], 32, "fashion_mnist: this guide takes images of shape"),
-        (["cifar10-all", "nothing"], 32, "nothing"),
+        (["cifar10-all", "cifar10-robust"], 63, "63 images are too few"),
+        (["cifar10-all", "fashion_mnist"], 64, "fashion_mnist: this guide takes images of shape"),
+        (["cifar10-all", "nothing"], 64, "nothing"),
+        (["cifar10-all", str(SHIPPED / "cifar10-all/guide.safetensors")], 64, "the same guide"),
     ],
 )
 def test_guides_that_cannot_be_compared_are_named(blurred: Samples, guides, count, match):

@@ -51,6 +51,7 @@ def refine(
     """
     from burnish.files import check_target
     from burnish.jobs.refine import plan_refine
+    from burnish.refinement.choice import words
 
     if settings:
         check_target(out, settings)
@@ -60,9 +61,7 @@ def refine(
     if dry_run:
         return print(yaml.safe_dump(plan.describe(), sort_keys=False), end="")
     if plan.choice:
-        found = ", ".join(f"{name} {auc:.2f}" for name, auc in plan.choice.items())
-        said = f"guide {plan.guide}: it tells these images best from real ones"
-        print(f"note: {said} (AUC: {found})", file=sys.stderr)
+        print(f"note: {words(plan.guide, plan.choice, plan.num_images)}", file=sys.stderr)
     if plan.doubt:
         print(f"note: {plan.doubt}", file=sys.stderr)
     card = plan.run()

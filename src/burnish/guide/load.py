@@ -1,9 +1,10 @@
 """Guides by name, path or hub id: shipped ones, your own, or classifiers of other libraries."""
 
+import os
 from pathlib import Path
 
 from burnish.checkpoint import load_beside, load_model
-from burnish.errors import InputError
+from burnish.errors import InputError, shown
 from burnish.files import path_sha256
 from burnish.guide.card import check_card
 from burnish.guide.model import Guide
@@ -36,6 +37,10 @@ def load_guide(source: str | Path) -> Guide:
         from burnish.guide.text import load_text_guide
 
         return load_text_guide(name)
+    if "," in name and not os.path.exists(name):
+        raise InputError(
+            f"{shown(name)}: name one guide here; burnish refine and tune choose among several"
+        )
     path = find("guide", name, ("timm/resnet50", "torchvision/resnet50"))
     if path.is_dir():
         raise InputError(f"{path} is a folder without model.safetensors, so no guide")

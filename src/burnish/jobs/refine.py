@@ -71,7 +71,7 @@ def plan_refine(
     device, labels = resolve_device(given.device), given.labels
     if "labels" not in options and not given.captions:
         labels = published_labels(given.preset) or labels
-    choice = _choose(several(guide), samples, given, device)
+    choice = _choose(several(guide), samples, given, labels, device)
     if choice:
         guide = str(choice.source)
     guide = guide if isinstance(guide, str | Path | Guide) else str(guide)
@@ -107,7 +107,7 @@ def plan_refine(
     return checked(RefinePlan(
         out=out, input=str(samples), input_sha256=samples_sha256(samples, file),
         num_images=len(file),
-        guide=name, guide_sha256=guide_sha256(guide), choice=choice and choice.aucs,
+        guide=name, guide_sha256=guide_sha256(guide), choice=(choice and choice.aucs) or None,
         refiner=given.refiner,
         refiner_sha256=learned and learned.sha256, labels=labels, own_labels=own,
         labels_sha256=_labels_sha256(file) if own or given.captions else None,
@@ -122,7 +122,7 @@ def plan_refine(
 
 
 def _choose(
-    sources: Sequence[str], samples: Path, given: RefineOptions, device: str
+    sources: Sequence[str], samples: Path, given: RefineOptions, labels: str, device: str
 ) -> Choice | None:
     """Return the guide that these images need, where there are several to choose from."""
     if not sources:
@@ -131,8 +131,8 @@ def _choose(
         raise InputError("prompts, captions and a learned refiner are for one guide; name one")
     file = open_source(samples, given, given.batch_size or 1)
     some = file.read(spread(len(file)))
-    labels = None if given.labels in LABELINGS[1:] else some.labels
-    return choose_guide(sources, some, labels, device)
+    known = None if labels in LABELINGS[1:] else some.labels
+    return choose_guide(sources, some, known, device)
 
 
 def _refiner(
