@@ -127,7 +127,7 @@ def test_the_guide_with_the_higher_auc_is_taken_and_written_down(tmp_path: Path,
 
 
 def test_a_list_in_python_gives_what_the_chosen_guide_gives(blurred: Samples):
-    best = choose_guide(PAIR, blurred, blurred.labels).source
+    best = str(choose_guide(PAIR, blurred, blurred.labels).source)
     options = {"labels": blurred.labels, "num_steps": 1}
     one, other = (burnish.refine(blurred.images, guide=guide, **options) for guide in (PAIR, best))
     assert torch.equal(one, other)
