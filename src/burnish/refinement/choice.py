@@ -69,7 +69,8 @@ def spread(count: int) -> list[int]:
 
     Files often hold one class after the other, so the first images are not like all.
     """
-    return torch.linspace(0, count - 1, min(count, NUM_IMAGES)).round().long().tolist()
+    places = torch.linspace(0, count - 1, min(count, NUM_IMAGES), dtype=torch.float64)
+    return places.round().long().tolist()
 
 
 def load_one(guide: object, samples: Samples, labels: Tensor | None, device: str) -> Choice:
