@@ -11,7 +11,7 @@ from burnish.metrics.estimates import Estimator
 from burnish.metrics.estimators import FrechetEstimator, KernelEstimator
 from burnish.metrics.evaluate import compare
 from burnish.metrics.influence import read_influences, write_influences
-from burnish.metrics.intervals import Z95, paired_change
+from burnish.metrics.intervals import Z95, Estimate, paired_change
 from burnish.metrics.metric import metric
 from burnish.metrics.moments import MomentSum
 from burnish.metrics.reference import Reference
@@ -134,6 +134,22 @@ def test_a_share_has_the_interval_of_wilson():
     )["accuracy"].interval()
     # 3 of 100, with N - 1 in the place of N, as in the standard error.
     assert (found["low"], found["high"]) == pytest.approx((0.0102, 0.0847), abs=3e-4)
+
+
+@pytest.mark.parametrize(("effect", "least"), [(0, 0.98), (2, 0.96), (3, 0.95), (6, 0.93)])
+def test_intervals_of_a_squared_mean_hold_it_near_0_and_far_from_it(effect: float, least: float):
+    """Its variance grows with it: a low value comes with a small standard error."""
+    count, rng, held = 100, np.random.default_rng(0), 0
+    for _ in range(1000):
+        x = rng.standard_normal(count) + effect / 10
+        mean, variance = x.mean(), x.var(ddof=1)
+        influence = 2 * mean * (x - mean)
+        slope, bent = np.square(influence).mean(), 2 * np.mean(influence * (x - mean)) ** 2
+        pairs, curvature = 2 * variance**2 / count**2, bent / (2 * count * slope)
+        value = mean**2 - variance / count
+        found = Estimate(float(value), influence, False, pairs, float(curvature)).interval()
+        held += found["low"] <= effect**2 / count <= found["high"]
+    assert least <= held / 1000 < 0.997
 
 
 KINDS = {

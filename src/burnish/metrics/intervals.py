@@ -14,17 +14,20 @@ and Other Methods", 1981, https://doi.org/10.1093/biomet/68.3.589.
 act in pairs, low values come with small standard errors, and values are skewed. Two corrections of
 second order follow from the second derivative :math:`\psi_2(x, x')` and from the third moment.
 The variance of the influences holds what pairs add, :math:`q = E \psi_2^2 / 2 N^2`, twice, and
-what single images add is at least 0, so that the variance is :math:`\max(v - q, q)` for a v of the
+what single images add is at least 0, so that the variance is :math:`\max(u - q, q)` for a u of the
 jackknife. (Efron and Stein, "The Jackknife Estimate of Variance", 1981, section 4,
-https://doi.org/10.1214/aos/1176345462.) The interval of a value, not that of a difference, is
-moved by
+https://doi.org/10.1214/aos/1176345462.) The interval of a value, not that of a difference, goes
+from :math:`v + c - h` to :math:`v + c + h` with
 
-.. math:: (1 + 2 z^2) \frac{E \psi^3}{6 N E \psi^2}
-    + (1 + z^2) \frac{E\, \psi(x) \psi_2(x, x') \psi(x')}{2 N E \psi^2}, \quad z = 1.96,
+.. math:: c = (1 + 2 z^2) \frac{E \psi^3}{6 N E \psi^2}
+    + (1 + z^2) \frac{E\, \psi(x) \psi_2(x, x') \psi(x')}{2 N E \psi^2}, \quad
+    h = \sqrt{z^2 \sigma^2 + c^2}, \quad z = 1.96,
 
-at most by half of z standard errors: to second order the bootstrap's BCa interval for the mean of
-the metric. (DiCiccio and Efron, "More Accurate Confidence Intervals in Exponential Families",
-1992, https://doi.org/10.1093/biomet/79.2.231.)
+where :math:`\sigma` is the standard error. To second order the move c is that of the bootstrap's
+BCa interval for the mean of the metric. (DiCiccio and Efron, "More Accurate Confidence Intervals
+in Exponential Families", 1992, https://doi.org/10.1093/biomet/79.2.231.) The width follows, as in
+Wilson's interval, from a variance that changes with the truth :math:`\theta`: the ends are the two
+solutions of :math:`(v - \theta)^2 = z^2 \sigma^2 + 2 c (\theta - v)`.
 
 Intervals are cut at the hard bounds of a metric (:data:`burnish.metrics.metric.METRICS`): no FD
 or MIND lies below 0, no Inception Score below 1. The KID has none, as it is unbiased.
@@ -116,10 +119,9 @@ class Estimate:
             low, high = _wilson(self.value + self.expected, self._error(), self.trials)
             low, high = low - self.expected, high - self.expected
         else:
-            # The root of a variance that is linear in the value reaches 0 at half the width.
-            far = Z95 * error / 2
-            middle = self.value + min(max(self._shift(), -far), far)
-            low, high = middle - Z95 * error, middle + Z95 * error
+            shift = self._shift()
+            half = float(np.hypot(Z95 * error, shift))
+            low, high = self.value + shift - half, self.value + shift + half
         low, high = min(max(low, least), self.value), max(min(high, most), self.value)
         return {"value": self.value, "std_error": error, "low": low, "high": high}
 
