@@ -159,9 +159,8 @@ def _run(
     validate: Callable[[Any], dict[str, float]] | None, accumulate: int,
 ) -> nn.Module:  # fmt: skip
     config, writes = fitting.config, not ranks.index()
-    device = accelerator.device
-    # Accelerate says cpu:0 of several processes, a place that torch cannot load to.
-    saved = stage.load_state(torch.device("cpu") if device.type == "cpu" else device)
+    # To the CPU: on a GPU, AdamW would wait for the number of each weight's steps, in every step.
+    saved = stage.load_state(torch.device("cpu"))
     if saved is not None:
         try:
             fitting.load_state_dict(saved)
