@@ -40,9 +40,10 @@ class Streams:
 @contextmanager
 def global_numbers(seed: int) -> Iterator[Callable[[], bool]]:
     """Set torch's global random numbers for a while; yield whether any were drawn since."""
-    with torch.random.fork_rng():
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    # Left to itself, fork_rng would begin to use every GPU of the machine.
+    with torch.random.fork_rng(devices if torch.cuda.is_available() else None):
         torch.manual_seed(seed)
-        devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
 
         def states() -> list[torch.Tensor]:
             return [torch.get_rng_state(), *(torch.cuda.get_rng_state(n) for n in devices)]
