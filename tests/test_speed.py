@@ -1,6 +1,7 @@
 """What is chosen for speed: by capability, memory and kept measurements; results stay the same."""
 
 import json
+import threading
 import types
 
 import psutil
@@ -139,6 +140,19 @@ def test_a_compiled_gradient_that_points_elsewhere_is_not_used(guide, put_compil
     assert not pays(guide, 1e9, "always")
     (seconds,) = json.loads(speed_file().read_text()).values()
     assert seconds["compiled"] == seconds["plain"]  # kept as no gain, however fast it is
+
+
+def test_compiled_gradients_are_tried_in_a_thread_as_jobs_take_them(guide, put_compiler):
+    def of_one_thread(plain):
+        def gradient(*inputs):
+            assert threading.current_thread() is threading.main_thread(), "as CUDA graphs may be"
+            return plain(*inputs)
+
+        return gradient
+
+    put_compiler(of_one_thread)
+    with pytest.warns(UserWarning, match="going on without it: AssertionError as CUDA graphs may"):
+        assert not pays(guide, 1e9, "always")
 
 
 def test_a_compiler_that_fails_is_reported_once_and_not_used(guide, put_compiler):
