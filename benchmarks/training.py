@@ -31,23 +31,44 @@ NETWORKS = {
 }
 
 
+class Live:
+    """The live network in the place of a frozen copy: attacks see it in eval mode, held still."""
+
+    def __init__(self, guide: Guide) -> None:
+        self.guide = guide
+
+    def refresh(self, guide: Guide) -> None:
+        """Hold the weights still; there is nothing to copy."""
+        guide.eval().requires_grad_(False)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.guide(images)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.guide, name)
+
+
 class PlainLoss(JointLoss):
     """Attacks on the live network itself, in eval mode."""
 
-    def _freeze(self, guide: Guide) -> Guide:
-        return guide.eval().requires_grad_(False)
+    def __call__(self, model: Any, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of a batch."""
+        self._frozen: Any = Live(model)
+        return super().__call__(model, batch, step)
 
 
 class Contender:
     """One way to make the step, with a network and an optimizer of its own."""
 
     def __init__(
-        self, loss: JointLoss, network: dict[str, Any], shape: tuple[int, ...], mixed: bool
-    ) -> None:
+        self, loss: JointLoss, network: dict[str, Any], shape: tuple[int, ...], mixed: bool,
+        device: str,
+    ) -> None:  # fmt: skip
         torch.manual_seed(0)
         self.loss, self.mixed = loss, mixed
         built = build({**network, "in_channels": shape[0], "num_classes": 10})
-        self.guide = Guide(built).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.guide = Guide(built).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(self.guide.parameters())
 
     def step(self, real: Samples, generated: Samples) -> None:
@@ -69,9 +90,12 @@ class Contender:
 
 
 def main(
-    out: Path | None = None, batch_size: int = 64, generated_steps: int = 5, rounds: int = 7
-) -> None:
+    out: Path | None = None, batch_size: int = 64, generated_steps: int = 5, rounds: int = 7,
+    device: str = "auto",
+) -> None:  # fmt: skip
     """Time all networks: 2 steps of attack on real images, ``generated_steps`` on the others."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     real_attack = AttackConfig(eps=0.5, step_size=0.25, num_steps=2)
     generated_attack = AttackConfig(
         eps=float("inf"), step_size=0.1, num_steps=generated_steps, random_start=False
@@ -83,19 +107,22 @@ def main(
     plain = replace(mixed, training=TrainingConfig(precision="float32"))
     results = []
     for name, (network, shape) in NETWORKS.items():
-        images = torch.rand(2, batch_size, *shape)
-        labels, ids = torch.arange(batch_size) % 10, torch.arange(batch_size)
+        images = torch.rand(2, batch_size, *shape, device=device)
+        ids = torch.arange(batch_size, device=device)
+        labels = ids % 10
         real, generated = (Samples(part, labels, ids) for part in images)
         contenders = {
-            "frozen copy, bfloat16": Contender(JointLoss(mixed), network, shape, True),
-            "plain loop, autocast": Contender(PlainLoss(plain), network, shape, True),
-            "plain loop, float32": Contender(PlainLoss(plain), network, shape, False),
+            "frozen copy, bfloat16": Contender(JointLoss(mixed), network, shape, True, device),
+            "plain loop, autocast": Contender(PlainLoss(plain), network, shape, True, device),
+            "plain loop, float32": Contender(PlainLoss(plain), network, shape, False, device),
         }
         seconds: dict[str, list[float]] = {key: [] for key in contenders}
         for turn in tqdm(range(rounds + 1), name):
             for key, contender in contenders.items():
                 began = time.perf_counter()
                 contender.step(real, generated)
+                if device != "cpu":
+                    torch.cuda.synchronize()
                 if turn:  # the first one warms up
                     seconds[key].append(time.perf_counter() - began)
         ours = seconds["frozen copy, bfloat16"]
@@ -112,6 +139,7 @@ def main(
             print(f"{name:22}{key:24}{row['images_per_second']:8.0f} images/s", end="")
             print(f"{row['times_slower']:8.2f}x as long")
     facts = {"batch_size": batch_size, "generated_steps": generated_steps, "rounds": rounds}
+    facts |= {"device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device)}
     if out:
         write_json(
             out, {"results": results, **facts, "threads": torch.get_num_threads(), **provenance()}
