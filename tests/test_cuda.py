@@ -48,6 +48,8 @@ DEVICE = os.environ.get("BURNISH_TEST_DEVICE", "cuda")
 needs_float16 = pytest.mark.skipif(
     DEVICE == "cpu", reason="training in float16 needs a GPU; so says Accelerate"
 )
+# A thread that begins with a product of matrices is told that it had no context yet.
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 # Relative rounding. CUDA's convolutions of float32 round their inputs as TF32 does, to 11 bits.
 ROUNDING = {"float32": 2**-11, "float16": 2**-11, "bfloat16": 2**-8}
 
@@ -96,9 +98,10 @@ def test_gradients_are_those_of_the_cpu(device, images, precision):
 
     expected, values, _ = gradient("cpu", "float32")
     found, others, _ = gradient(device, precision)
-    # Some 20 roundings in a row, forth and back, each of which may add up or cancel.
-    assert apart(found, expected) < 20 * ROUNDING[precision]
-    assert (others.cpu() - values).abs().max() < 40 * ROUNDING[precision] * values.abs().max()
+    # Some 20 roundings in a row, forth and back, add up like a random walk: the CPU's bfloat16 and
+    # float16 end 2.8 and 2.5 of them away.
+    assert apart(found, expected) < 8 * ROUNDING[precision]
+    assert (others.cpu() - values).abs().max() < 20 * ROUNDING[precision] * values.abs().max()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -113,9 +116,11 @@ def test_refined_images_are_those_of_the_cpu(device, images, precision):
 
     expected, found = moved("cpu", "float32"), moved(device, precision)
     # Steps are normalized: an error of the direction is one of the place, and bends later steps.
-    assert apart(found, expected) < 40 * ROUNDING[precision]
+    # The CPU's bfloat16 ends 2.4 roundings away.
+    assert apart(found, expected) < 10 * ROUNDING[precision]
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's remarks about the machine
 def test_compiled_gradients_are_fresh_and_those_of_eager_in_any_thread(device, guide):
     guide, compiled = guide.to(device), compiled_gradient(device)
     objective = guide.frozen().objective("logit")
@@ -163,8 +168,9 @@ def test_a_batch_that_does_not_fit_is_refused_in_one_line(device, tmp_path, imag
 def test_sampled_images_are_those_of_the_cpu(device, images, precision):
     generator = load_generator("cifar10", precision=precision).to(device)
     found = generator.sample(range(16))
-    assert torch.equal(found.labels, images.labels)
-    assert apart(found.images, images.images) < 10 * ROUNDING[precision]
+    assert found.labels is not None and torch.equal(found.labels, images.labels)
+    # Lengths are of images in [0, 1], so their brightness counts: on the CPU, 0.3 roundings.
+    assert apart(found.images, images.images) < 2 * ROUNDING[precision]
 
 
 class Killed(BaseException):
