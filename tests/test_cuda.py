@@ -54,7 +54,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 ROUNDING = {"float32": 2**-11, "float16": 2**-11, "bfloat16": 2**-8}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device():
     """The device under test; without it the test is skipped."""
     if DEVICE == "cuda" and not torch.cuda.is_available():
@@ -72,8 +72,9 @@ def deterministic(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def images():
-    """Sixteen images of the shipped generator."""
+def images(device):
+    """Sixteen images of the shipped generator, made on the CPU; none where tests are skipped."""
+    del device
     return load_generator("cifar10").sample(range(16))
 
 
