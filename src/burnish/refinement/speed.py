@@ -10,11 +10,10 @@ import functools
 import hashlib
 import json
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -119,29 +118,13 @@ def pays_to_compile(
         if seconds * num_calls < SHORTEST_JOB:
             return False
     if known is None:
-        measure = functools.partial(_measure_compiled, objective, images, labels, plain)
-        known = _in_thread(measure)
+        # In a thread, as jobs refine: some versions of torch cannot replay CUDA graphs there
+        # (https://github.com/pytorch/pytorch/issues/123177), and the trial must see that.
+        with ThreadPoolExecutor(1) as pool:
+            known = pool.submit(_measure_compiled, objective, images, labels, plain).result()
         _keep(key, known)
     gain = known["plain"] - known["compiled"]
     return gain > 0 if mode == "always" else gain * num_calls > known["compiling"]
-
-
-def _in_thread(function: Callable[[], Any]) -> Any:
-    """Call a function in a thread of its own, as jobs refine.
-
-    There, and not in the first thread, CUDA graphs fail in some versions of torch
-    (https://github.com/pytorch/pytorch/issues/123177).
-    """
-    future = Future[Any]()
-
-    def call() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=call, daemon=True).start()
-    return future.result()
 
 
 def _measure_compiled(
