@@ -303,3 +303,11 @@ def test_precision_changes_the_inside_only(tmp_path):
         assert outcomes[precision].dtype == torch.float32
     assert inside == {"bfloat16": torch.bfloat16, "float32": torch.float32}
     torch.testing.assert_close(outcomes["bfloat16"], outcomes["float32"], rtol=0, atol=0.3)
+
+
+def test_float16_on_a_cpu_is_refused_before_anything_is_written(tmp_path):
+    config = TrainingConfig(**{**vars(CONFIG), "precision": "float16"})
+    stage = Stage(tmp_path / "stage")
+    with pytest.raises(InputError, match="set precision to bfloat16 or float32"):
+        fit(network(), NoisyLoss(), batches_of(), config, stage, settings={})
+    assert not list(tmp_path.iterdir())

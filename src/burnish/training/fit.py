@@ -137,6 +137,8 @@ def fit(
             f"batch_size {config.batch_size} cannot be cut into equal parts for {ranks.count()} "
             f"processes times accumulate {accumulate}; make it a multiple"
         )
+    if config.precision == "float16" and device == "cpu":
+        raise InputError("a CPU cannot train in float16; set precision to bfloat16 or float32")
     with alone_in(stage.folder) if not ranks.index() else nullcontext():
         if not ranks.index():
             stage.claim(settings)
