@@ -41,6 +41,11 @@ def marked(result):
     result["fingerprint"] = fingerprint(result["card"])
 
 
+def halved(value, std_error, low, high):
+    """Return an interval that is half as wide, and does not contradict itself."""
+    return {"std_error": std_error / 2, "low": (value + low) / 2, "high": (value + high) / 2}
+
+
 CONTRADICTIONS = {
     "share above 1": (lambda r: r.update(recall=1.5), "recall is 1.5, and must be from 0 to 1"),
     "negative distance": (lambda r: r.update(fid=-5), "fid is -5, and must be 0 or more"),
@@ -59,6 +64,21 @@ CONTRADICTIONS = {
     "error too small": (
         lambda r: r["intervals"]["fid"].update(std_error=0), "fid has a standard error of 0,",
     ),
+    "of any size": (
+        lambda r: (
+            r.update(fid=1e300),
+            r["intervals"]["fid"].update(value=1e300, std_error=1e290, low=0, high=3e300),
+        ),
+        "fid has a standard error of 1e+290, which does not fit",
+    ),
+    "share of any value": (
+        lambda r: r["intervals"]["recall"].update(low=0, high=1),
+        "recall has a standard error of",
+    ),
+    "share too sure": (
+        lambda r: r["intervals"]["coverage"].update(std_error=1e-6),
+        "coverage has a standard error of 1e-06, which does not fit",
+    ),
     "NaN": (lambda r: r.update(fid=float("nan")), "it holds NaN as 'fid'"),
     "infinite": (lambda r: r.update(fid=float("inf")), "it holds Infinity as 'fid'"),
     "negative count": (lambda r: r.update(num_images=-1), "num_images must be a count"),
@@ -68,8 +88,8 @@ CONTRADICTIONS = {
         "card: num_reference_images must be a count",
     ),
     "error of others": (
-        lambda r: r["intervals"]["precision"].update(std_error=0.5),
-        "the influences on precision have a standard error of",
+        lambda r: r["intervals"]["fid"].update(halved(**r["intervals"]["fid"])),
+        "the influences on fid have a standard error of",
     ),
 }  # fmt: skip
 

@@ -63,8 +63,9 @@ def _of_overlap(rows: Array, real: Reference, validation: Reference | None) -> l
     """Say which images are in two sets, or several times in one."""
     found, own, other = [], marks_of(rows), validation.marks if validation else None
     for images, marks, there, of, then in (
-        ("generated", own, real.marks, "reference", "distances are too low; name other real "
-         "images under --reference, unless the generator has copied these"),
+        ("generated", own, real.marks, "reference", "distances are too low, as are "
+         "their intervals; name other real images under --reference, unless the generator has "
+         "copied these"),
         ("validation", other, real.marks, "reference", "the FDr is too high; name other real "
          "images under --validation"),
         ("validation", other, own, "generated", "the FDr is too near to 1; name real images alone "
@@ -86,7 +87,7 @@ def _of_overlap(rows: Array, real: Reference, validation: Reference | None) -> l
 
 
 def _is_flat(one: Estimate) -> bool:
-    return one.std_error <= 1e-9 * abs(one.value)
+    return one.std_error <= max(1e-9 * abs(one.value), 1e-30)
 
 
 def _varies(moments: Moments) -> bool:

@@ -90,9 +90,30 @@ def _fits(above: float, below: float, error: float, slack: float, cut: bool) -> 
     Their product is the square of these, or less where the lower end was cut; older versions,
     which moved an interval without widening it, came to three quarters of it or more.
     """
-    product, rounding = above * below, slack * (above + below + slack)
-    whole = cut or product >= 0.75 * error**2 - rounding
-    return whole and product <= error**2 + rounding and error <= 5 * above + slack
+    if not (size := max(above, below, error)):
+        return True
+    above, below, error, slack = above / size, below / size, error / size, slack / size
+    product, square = above * below, error * error
+    whole = cut or product >= 0.75 * square - slack
+    return whole and product <= square + slack and error <= 5 * above + slack
+
+
+def _fits_share(share: float, ends: tuple[float, float], error: float, num_images: int) -> bool:
+    """Return whether the ends of a share's interval are Wilson's for its standard error.
+
+    A share of 0 or 1 has the interval of N images, whatever its error. Behind an error of
+    1 / (N + 2), the least there is, may be a smaller one, or none and the interval of N images.
+    """
+    certain, errors = share in (0, 1), error * (num_images + 2)  # in units of the least one
+    if num_images < 1 or errors < 1 - ROUNDING:
+        return False
+    count, least = share * (1 - share) / (error * error), errors <= 1 + ROUNDING
+    count = num_images if certain else min(count, num_images) if least else count
+    for end in ends:
+        far, given = (share - end) ** 2, Z95**2 * end * (1 - end) / count
+        if far > given + ROUNDING or (far < given - ROUNDING and (certain or not least)):
+            return False
+    return True
 
 
 def _problem(
@@ -113,12 +134,18 @@ def _problem(
     said = f"its interval [{low:g}, {high:g}]"
     if not low - slack <= center <= high + slack:
         return f"{key} is {center:g}, outside of {said}"
-    error, above, below = interval["std_error"], high - center, center - low
-    if math.isinf(most) and not _fits(above, below, Z95 * error, slack, low <= least + slack):
-        return f"{key} has a standard error of {error:g}, which does not fit {said}"
     # Below, older versions did not cut at the bound.
     if math.isfinite(most) and not least - ROUNDING <= low <= high <= most + ROUNDING:
         return f"{key} must be from {least:g} to {most:g}, unlike {said}"
+    error = interval["std_error"]
+    if math.isinf(most):
+        cut = low <= least + slack
+        fits = _fits(high - center, center - low, Z95 * error, 3 * slack, cut)
+    else:  # what is expected of copying is not in the result
+        share, ends = min(max(center, 0.0), 1.0), (max(low, 0.0), min(high, 1.0))
+        fits = key == "copying" or _fits_share(share, ends, error, found["num_images"])
+    if not fits:
+        return f"{key} has a standard error of {error:g}, which does not fit {said}"
     if key == "kid":  # the interval is over all pairs, the value over subsets
         slack = 20 * error + abs(center) / 2 if error > slack else math.inf
     if value is not None and abs(value - center) > slack + 1e-12:

@@ -82,7 +82,9 @@ def _latex(tables: Sequence[list[list[str]]], notes: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    escaped = "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    # The end of the line before would take these for an option of its own.
+    return "{}" + escaped if escaped[:1] in ("[", "*") else escaped
 
 
 def _csv(found: Comparison) -> str:
