@@ -4,6 +4,7 @@ python benchmarks/page.py --out docs/speed.md
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +177,64 @@ def growth_section(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def evaluate_section(every: list[dict[str, Any]]) -> list[str]:
+    """Return the lines about evaluation: what the network takes, and what follows from features.
+
+    Args:
+        every: Results of ``benchmarks/evaluate.py``, the first with the metrics, too.
+    """
+    lines = [
+        "## Evaluating",
+        "",
+        "`benchmarks/evaluate.py`. Inception's features of PNG images of CIFAR-10, each tool by "
+        "its own code with the same network, one thread each; seconds of CPU, since other "
+        "processes ran beside them. `clean` is the resizing of clean-fid. A tool marked by > was "
+        "stopped before its end.",
+        "",
+        "| images | tool | CPU s | images per CPU s | times burnish | peak memory, MiB |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for result in every:
+        count = result["num_images"]
+        turns: dict[str, list[dict[str, Any]]] = {}
+        for row in result["features"]:
+            turns.setdefault(row["tool"], []).append(row)
+        for tool, rows in turns.items():
+            seconds = statistics.median(row["cpu_seconds"] for row in rows)
+            own = "burnish:clean" if tool == "clean-fid" else "burnish"
+            ratio = seconds / statistics.median(row["cpu_seconds"] for row in turns[own])
+            memory = max(row.get("peak_bytes", 0) for row in rows) / 2**20
+            more = "> " if any(row.get("stopped") for row in rows) else ""
+            less = "< " if more else ""
+            lines.append(
+                f"| {count:,} | {tool} | {more}{seconds:,.0f} | {less}{count / seconds:.1f} | "
+                + (f"{more}{ratio:.1f}" if not tool.startswith("burnish") else "")
+                + f" | {f'{memory:,.0f}' if memory else ''} |"
+            )
+    lines += [
+        "",
+        "Metrics of features of 2,048 numbers against 10,000 others, as far as a tool has them; "
+        "memory is beside the features. `burnish:intervals` gives standard errors, too.",
+        "",
+        "| images | metrics | tool | CPU s | memory, MiB |",
+        "|---:|---|---|---:|---:|",
+    ]
+    for row in every[0]["metrics"]:
+        lines.append(
+            f"| {row['num_images']:,} | {row['what']} | {row['tool']} | "
+            f"{row['cpu_seconds']:.1f} | {row['extra_bytes'] / 2**20:,.0f} |"
+        )
+    return lines
+
+
 def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> None:
     """Read ``speed-*.json`` and write the page."""
     lines = [
         "# Speed",
         "",
-        "Rendered from `results/speed-*.json` by `benchmarks/page.py`. The runs are of "
-        "2026-11-22. Since then a batch on a CPU has 32 images instead of up to 64, every batch "
-        "is full, and `--precision auto` measures which precision is faster.",
+        "Rendered from `results/speed-*.json` by `benchmarks/page.py`. The runs of refinement and "
+        "training are of 2026-11-22. Since then a batch on a CPU has 32 images instead of up to "
+        "64, every batch is full, and `--precision auto` measures which precision is faster.",
         "",
     ]
     for path in sorted(results.glob("speed-peers-*.json")):
@@ -192,7 +243,9 @@ def main(results: Path = Path("results"), out: Path = Path("docs/speed.md")) -> 
     for path in sorted(results.glob("speed-quality-*.json")):
         lines += [*quality_section(read(path)), ""]
     lines += [*training_section(read(results / "speed-training.json")), ""]
-    lines += growth_section(read(results / "speed-growth.json"))
+    lines += [*growth_section(read(results / "speed-growth.json")), ""]
+    every = [read(path) for path in results.glob("speed-evaluate*.json")]
+    lines += evaluate_section(sorted(every, key=lambda result: result["num_images"]))
     out.write_text("\n".join(lines) + "\n")
 
 
