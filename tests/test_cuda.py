@@ -45,9 +45,7 @@ from burnish.training.losses.joint import JointLoss
 from burnish.training.train import train
 
 DEVICE = os.environ.get("BURNISH_TEST_DEVICE", "cuda")
-needs_float16 = pytest.mark.skipif(
-    DEVICE == "cpu", reason="training in float16 needs a GPU; so says Accelerate"
-)
+needs_float16 = pytest.mark.skipif(DEVICE == "cpu", reason="training in float16 needs a GPU")
 # A thread that begins with a product of matrices is told that it had no context yet.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 # Relative rounding. CUDA's convolutions of float32 round their inputs as TF32 does, to 11 bits.
