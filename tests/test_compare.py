@@ -100,6 +100,9 @@ def test_names_cannot_leave_their_cell(tmp_path, pair):
     wild = write(tmp_path / "=a_|&<b>%.json", BETTER)
     for suffix, wanted in (("md", "=a_\\|&amp;&lt;b>%"), ("tex", r"=a\_|\&<b>\%"), ("csv", "'=a")):
         assert wanted in _text([pair[0], wild], tmp_path / f"n.{suffix}")
+    # The end of the line before would take [x] for an option of its own.
+    option = write(tmp_path / "[x].json", BETTER)
+    assert "\n{}[x] &" in _text([pair[0], option], tmp_path / "o.tex")
 
 
 def test_names_do_not_command_the_terminal(tmp_path, pair, capsys):

@@ -75,6 +75,10 @@ CONTRADICTIONS = {
         lambda r: r["intervals"]["recall"].update(low=0, high=1),
         "recall has a standard error of",
     ),
+    "share that is not sure at all": (
+        lambda r: r["intervals"]["recall"].update(std_error=1e200),
+        "recall has a standard error of 1e+200, which does not fit",
+    ),
     "share too sure": (
         lambda r: r["intervals"]["coverage"].update(std_error=1e-6),
         "coverage has a standard error of 1e-06, which does not fit",

@@ -105,7 +105,7 @@ def _fits_share(share: float, ends: tuple[float, float], error: float, num_image
     1 / (N + 2), the least there is, may be a smaller one, or none and the interval of N images.
     """
     certain, errors = share in (0, 1), error * (num_images + 2)  # in units of the least one
-    if num_images < 1 or errors < 1 - ROUNDING:
+    if num_images < 1 or errors < 1 - ROUNDING or error > 1:
         return False
     count, least = share * (1 - share) / (error * error), errors <= 1 + ROUNDING
     count = num_images if certain else min(count, num_images) if least else count
