@@ -8,6 +8,7 @@ import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -176,6 +177,21 @@ class Killed(BaseException):
     """As if by a signal."""
 
 
+@contextmanager
+def killed_at(step, kind, monkeypatch):
+    """Within the block a training must end at a step of its loss."""
+    call = kind.__call__
+
+    def killed(self, model, batch, now):
+        if now == step:
+            raise Killed
+        return call(self, model, batch, now)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(kind, "__call__", killed)
+        yield
+
+
 def test_commands_write_whole_files_and_a_killed_job_the_same(device, tmp_path, monkeypatch):
     base, out, again = (tmp_path / f"{name}.npz" for name in ("base", "out", "again"))
     run("sample", "cifar10", "--seeds", "0-23", "--out", base, "--device", device)
@@ -279,17 +295,8 @@ def test_trainings_are_finite_and_a_killed_one_ends_in_the_same_bits(
     experiment = experiment_of(tmp_path, what, precision)
     train(what, experiment, out=tmp_path / "whole", device=device)
     kind = ConsistencyLoss if what == "consistency" else JointLoss
-    call = kind.__call__
-
-    def killed(self, model, batch, step):
-        if step == 14:
-            raise Killed
-        return call(self, model, batch, step)
-
-    monkeypatch.setattr(kind, "__call__", killed)
-    with pytest.raises(Killed):
+    with killed_at(14, kind, monkeypatch):
         train(what, experiment, out=tmp_path / "killed", device=device)
-    monkeypatch.setattr(kind, "__call__", call)
     train(what, experiment, out=tmp_path / "killed", device=device)
     expected, found = (weights_of(tmp_path / name, what) for name in ("whole", "killed"))
     for name, value in expected.items():
@@ -304,17 +311,9 @@ def test_trainings_are_finite_and_a_killed_one_ends_in_the_same_bits(
 def test_steps_of_a_resumed_optimizer_are_numbers_of_the_cpu(device, tmp_path, monkeypatch):
     """On a GPU, AdamW would wait for each of them, in every step."""
     experiment = experiment_of(tmp_path, "joint", "float32")
-    places, write_log = [], JointLoss.__call__
-
-    def watched(self, model, batch, step):
-        if step == 6:
-            raise Killed
-        return write_log(self, model, batch, step)
-
-    monkeypatch.setattr(JointLoss, "__call__", watched)
-    with pytest.raises(Killed):
+    places = []
+    with killed_at(6, JointLoss, monkeypatch):
         train("joint", experiment, out=tmp_path, device=device)
-    monkeypatch.setattr(JointLoss, "__call__", write_log)
     step = torch.optim.AdamW.step
 
     def stepped(self, *more, **named):
